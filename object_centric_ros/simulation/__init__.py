@@ -1,0 +1,1 @@
+"""Simulated worlds. No ROS and no torch in here."""
