@@ -1,0 +1,56 @@
+"""How good a model is on held-out episodes: segmentation, reconstruction, open-loop prediction against copying."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from object_centric_ros.evaluation.metrics import adjusted_rand_index, foreground_ari
+from object_centric_ros.models.parts import Parts
+from object_centric_ros.training.data import Episodes, as_image
+
+
+@torch.no_grad()
+def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50, observed: int = 1) -> dict[str, float]:
+    """Metrics of the filter and of open-loop roll-outs on the first `count` episodes.
+
+    The filter sees all frames; labels are read only to score its masks. The roll-out sees `observed` frames, then
+    actions alone; `copy_h` is the error of the last observed frame taken for the frame h steps later.
+
+    Returns:
+        ari_f_first, ari_f_last, ari_last, mse_first, mse_last, open_1.., copy_1..
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    labels = data.arrays['labels']
+    sums: dict[str, list[np.ndarray]] = {}
+
+    def add(key: str, values: np.ndarray | torch.Tensor) -> None:
+        sums.setdefault(key, []).append(np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values))
+
+    for begin in range(0, min(count, len(data)), batch):
+        rows = slice(begin, min(begin + batch, count, len(data)))
+        images = as_image(data.frames[rows]).to(device)
+        actions = torch.from_numpy(data.actions[rows]).to(device)
+        generator = torch.Generator(device).manual_seed(seed + begin)
+        belief = model.infer(images[:, 0], generator=generator)
+        rolled = belief
+        for t in range(images.shape[1]):
+            if t:
+                belief = model.infer(images[:, t], model.predict(belief, actions[:, t - 1]), action=actions[:, t - 1])
+                if t < observed:
+                    rolled = belief
+                else:
+                    rolled = model.predict(rolled, actions[:, t - 1])
+                    horizon = t - observed + 1
+                    add(f'open_{horizon}', (model.decode(rolled.mean).image - images[:, t]).square().mean((1, 2, 3)))
+                    add(f'copy_{horizon}', (images[:, observed - 1] - images[:, t]).square().mean((1, 2, 3)))
+            if t in (0, images.shape[1] - 1):
+                scene = model.decode(belief.mean)
+                name = 'first' if t == 0 else 'last'
+                segments = scene.masks.argmax(1).cpu().numpy()
+                add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
+                add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
+                add(f'mse_{name}', (scene.image - images[:, t]).square().mean((1, 2, 3)))
+    return {k: float(np.nanmean(np.concatenate(v))) for k, v in sums.items()}
+

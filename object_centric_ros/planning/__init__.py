@@ -1,0 +1,1 @@
+"""Goals, costs, CEM and the receding-horizon loop. No ROS."""

@@ -1,0 +1,1 @@
+"""The streaming engine: belief -> entities with persistent ids."""

@@ -1,0 +1,1 @@
+"""Objectives, their schedules, the trainer and checkpoints."""

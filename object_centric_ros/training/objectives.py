@@ -1,0 +1,94 @@
+"""Losses of the three kinds of stage. All are means per pixel, so that their sizes compare."""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.initial import PARKED
+from object_centric_ros.models.parts import Parts
+
+Terms = dict[str, float]
+
+
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape of x."""
+    return torch.randn(x.shape, generator=generator, device=x.device)
+
+
+def elbo(model: Parts, belief: Belief, image: Tensor, generator: torch.Generator, autocast: torch.autocast) -> tuple[Tensor, Terms]:
+    """Mean negative ELBO per pixel (PARTS eq. 7) of a sample of the belief, and its terms."""
+    with autocast:
+        scene = model.decode(belief.sample(noise_like(belief.mean, generator)))
+    loss, log_likelihood, kl = model.loss(belief, scene, image)
+    with torch.no_grad():
+        terms = {'nll': -log_likelihood.mean().item(), 'kl': kl.sum(1).mean().item(),
+                 'mse': (scene.image - image).square().mean().item()}
+    return loss.mean() / image[0, 0].numel(), terms
+
+
+def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autocast: torch.autocast) -> tuple[Tensor, Terms]:
+    """Single images [B, 3, H, W]: first guess, refinements without gradient feedback, ELBO of the last belief."""
+    with autocast:
+        features = model.encode(images)
+        belief = model.first(images, None, generator, features)
+        for _ in range(model.config.first_iterations):
+            belief, _ = model.refine(belief, images, None, None, features, feedback=False)
+    return elbo(model, belief, images, generator, autocast)
+
+
+def sequence_loss(model: Parts, images: Tensor, actions: Tensor, generator: torch.Generator, autocast: torch.autocast,
+                  observed: int) -> tuple[Tensor, Terms]:
+    """The cycle over sequences (PARTS section 3.3, and 4.2 for the unobserved end).
+
+    Args:
+        images: [B, T, 3, H, W]; actions: [B, T, A], the action before each frame.
+        observed: frames from this index on are predicted only.
+    """
+    with autocast:
+        belief = model.first(images[:, 0], None, generator)
+        for _ in range(model.config.first_iterations):
+            belief, _ = model.refine(belief, images[:, 0])
+    total, terms = elbo(model, belief, images[:, 0], generator, autocast)
+    count = 1
+    for t in range(1, images.shape[1]):
+        with autocast:
+            belief = model.predict(belief, actions[:, t])
+        guess, guess_terms = elbo(model, belief, images[:, t], generator, autocast)
+        total, count = total + guess, count + 1
+        terms[f'predicted_mse_{t}'] = guess_terms['mse']
+        if t < observed:
+            with autocast:
+                for _ in range(model.config.iterations):
+                    belief, _ = model.refine(belief, images[:, t], actions[:, t])
+            refined, terms_t = elbo(model, belief, images[:, t], generator, autocast)
+            total, count = total + refined, count + 1
+            terms |= terms_t
+    return total / count, terms
+
+
+def dynamics_loss(model: Parts, before: Belief, after: Belief, action: Tensor) -> tuple[Tensor, Terms]:
+    """Error of the predicted belief against the inferred one, slots paired by optimal assignment.
+
+    Args:
+        before, after: inferred beliefs [B, K, D], each on its own, so that slots need not correspond.
+        action: [B, A] between them.
+    """
+    predicted = model.predict(before, action)
+    weight = after.mean.new_ones(after.mean.shape[-1])
+    if model.config.anchored:
+        weight[:2] = 25.0  # positions live on a smaller scale than appearance
+    distance = ((predicted.mean[:, :, None] - after.mean[:, None]).square() * weight).sum(-1)
+    seen = (before.mean[:, :, 0].abs() < PARKED - 0.5)[:, :, None] & (after.mean[:, :, 0].abs() < PARKED - 0.5)[:, None]
+    cost = torch.where(seen, distance.detach(), torch.full_like(distance, 1e4))
+    pairs = torch.stack([torch.as_tensor(linear_sum_assignment(c)[1]) for c in cost.cpu().numpy()]).to(distance.device)
+    matched = distance.gather(2, pairs[..., None]).squeeze(-1)
+    valid = seen.gather(2, pairs[..., None]).squeeze(-1).float()
+    # Robust: a slot that found another thing must not drag the dynamics.
+    error = (matched * valid / (1 + matched.detach() / 20)).sum() / valid.sum().clamp(min=1)
+    scale = (predicted.log_std - after.log_std.gather(1, pairs[..., None].expand_as(after.log_std))).square().mean(-1)
+    position = (predicted.mean[..., :2] - after.mean.gather(1, pairs[..., None].expand_as(after.mean))[..., :2]).square().sum(-1)
+    terms = {'latent': error.item(), 'position': ((position * valid).sum() / valid.sum().clamp(min=1)).sqrt().item()}
+    return error + 0.1 * (scale * valid).sum() / valid.sum().clamp(min=1), terms

@@ -1,0 +1,79 @@
+"""What a training run is: model, data and stages, as read from config/train/*.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.models.parts import PartsConfig
+
+OBJECTIVES = ('frames', 'dynamics', 'sequences')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the schedule.
+
+    Attributes:
+        objective: 'frames' (single images), 'dynamics' (the predictor alone, on inferred beliefs) or 'sequences'
+            (the whole cycle).
+        share: part of the run's minutes.
+        batch: sequences or images in a batch.
+        lr: peak learning rate; warm-up over `warmup` steps, linear decay to 5 % over the last 30 % of the stage.
+        arm_fraction: part of the frames that are taken with the arm in view, where the data have such.
+        horizon: frames of a sequence.
+        unobserved: part of the batches whose last frames are not observed (roll-out).
+        episodes: how many episodes the dynamics stage infers beliefs of.
+        likelihood: overrides the model's for this stage ('composed' or 'mixture'); empty = the model's.
+        beta: overrides the model's KL weight; negative = the model's.
+    """
+
+    objective: str
+    share: float
+    batch: int = 16
+    lr: float = 6e-4
+    warmup: int = 200
+    arm_fraction: float = 0.0
+    horizon: int = 1
+    unobserved: float = 0.0
+    episodes: int = 2000
+    likelihood: str = ''
+    beta: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise InputError('stage.objective', f'one of {list(OBJECTIVES)}', self.objective)
+        if self.batch < 1 or self.share <= 0 or self.lr <= 0:
+            raise InputError('stage', 'batch >= 1, share > 0, lr > 0', f'batch {self.batch}, share {self.share}, lr {self.lr}')
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole run.
+
+    Attributes:
+        model: the model's configuration.
+        stages: in order.
+        seed: of weights, noise and sampling.
+        clip: largest global gradient norm.
+        precision: 'bfloat16' (autocast) or 'float32'.
+        object_height: height of the plane (m) on which pick and place points are projected into the image.
+        validate_every, checkpoint_every: seconds.
+        validation_episodes: how many held-out episodes a validation looks at.
+    """
+
+    model: PartsConfig = field(default_factory=PartsConfig)
+    stages: tuple[Stage, ...] = (Stage('frames', 1.0),)
+    seed: int = 0
+    clip: float = 1.0
+    precision: str = 'bfloat16'
+    object_height: float = 0.03
+    validate_every: float = 180.0
+    checkpoint_every: float = 60.0
+    validation_episodes: int = 100
+
+    def __post_init__(self) -> None:
+        if self.precision not in ('bfloat16', 'float32'):
+            raise InputError('precision', 'bfloat16 or float32', self.precision)
+        if not self.stages:
+            raise InputError('stages', 'at least one', 'none')
