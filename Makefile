@@ -1,0 +1,29 @@
+# make demo | test | bench | lint | setup | clean.  Variables: PYTHON, TORCH (what to give pip), ARGS (for demo and bench).
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+PROBLEM = $(shell sh tools/check_system.sh $(PYTHON) 2>/dev/null)
+IN_ENV := . $(VENV)/env.sh && $(VENV)/bin/
+
+.PHONY: setup demo test bench lint clean
+.DEFAULT_GOAL := demo
+
+setup:
+	$(if $(PROBLEM),$(error $(PROBLEM)))
+	@$(PYTHON) tools/setup_env.py $(VENV) --torch '$(TORCH)'
+
+demo: setup
+	@$(IN_ENV)object-centric demo $(ARGS)
+
+bench: setup
+	@$(IN_ENV)object-centric bench $(ARGS)
+
+lint: setup
+	@$(IN_ENV)ruff check .
+	@$(IN_ENV)mypy
+
+test: lint
+	@$(IN_ENV)python -m pytest
+
+clean:
+	rm -rf $(VENV) build install log demo_output .pytest_cache .mypy_cache .ruff_cache

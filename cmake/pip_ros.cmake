@@ -1,0 +1,17 @@
+# The ROS wheels export include paths of the machine that built them (/opt/python/...): point the imported targets at
+# the headers of this interpreter instead. Does nothing where ROS was installed in another way.
+function(pip_ros_fix_include_paths)
+  get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+  foreach(target IN LISTS targets)
+    foreach(property INTERFACE_INCLUDE_DIRECTORIES INTERFACE_SYSTEM_INCLUDE_DIRECTORIES)
+      get_target_property(paths ${target} ${property})
+      if(paths MATCHES "/opt/python/")
+        find_package(Python3 REQUIRED COMPONENTS Interpreter Development.Module NumPy)
+        string(REGEX REPLACE "/opt/python/[^;>]*/numpy/_?core/include" "${Python3_NumPy_INCLUDE_DIRS}" paths "${paths}")
+        string(REGEX REPLACE "/opt/python/[^;>]*/include/python[0-9.]*" "${Python3_INCLUDE_DIRS}" paths "${paths}")
+        set_target_properties(${target} PROPERTIES ${property} "${paths}")
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+cmake_language(DEFER CALL pip_ros_fix_include_paths)

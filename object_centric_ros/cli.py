@@ -1,0 +1,47 @@
+"""The command `object-centric`: each sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from object_centric_ros import __version__
+from object_centric_ros.errors import InputError
+
+COMMANDS = {
+    'generate': ('simulation.generate', 'make episodes in a simulated world'),
+    'train': ('training.command', 'train a model on episodes'),
+    'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
+    'bench': ('evaluation.bench', 'measure speed and memory of perception and planning'),
+    'demo': ('evaluation.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
+}
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's module is imported, so that help needs neither torch nor ROS."""
+    parser = argparse.ArgumentParser(prog='object-centric', description='Object-centric world models for robots.')
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + '.')
+        if name == chosen:
+            loaded = import_module(f'object_centric_ros.{module}')
+            loaded.add_arguments(command)
+            command.set_defaults(run=loaded.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; bad input is one line on stderr and exit status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith('-')), None)
+    try:
+        args = build_parser(chosen).parse_args(words)
+        return int(args.run(args) or 0)
+    except InputError as error:
+        print(f'object-centric: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
