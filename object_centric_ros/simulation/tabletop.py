@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -17,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, model_image
 from object_centric_ros.simulation import tabletop_rules as rules
+from object_centric_ros.simulation.arm import ArmIK, PickPlaceMotion
 from object_centric_ros.simulation.sampling import clear_places
+from object_centric_ros.simulation.tabletop_rules import PickPlaceResult
 from object_centric_ros.simulation.tabletop_scene import (
     HOME_JOINTS,
     JOINT_NAMES,
@@ -33,23 +34,6 @@ RENDER_FACTOR = 3
 """A model frame is rendered this many times larger than asked for and area-averaged, as a camera image is."""
 
 
-@dataclass(frozen=True)
-class PickPlaceResult:
-    """How a pick-and-place ended.
-
-    Attributes:
-        success: the hand held a block from pick to place.
-        block: index of that block, or None.
-        achieved: where the hand let go of it, centre of the block (x, y, z) in m; NaN when nothing was held.
-        message: one sentence.
-    """
-
-    success: bool
-    block: int | None
-    achieved: NDArray[np.float64]
-    message: str
-
-
 class TabletopWorld:
     """The tabletop; starts empty of meaning until `reset` or `set_blocks` is called (it shows a seed-0 scene).
 
@@ -63,6 +47,7 @@ class TabletopWorld:
         self.joint_names: list[str] = list(JOINT_NAMES)
         self._models: dict[int, tuple[mujoco.MjModel, mujoco.MjModel]] = {}
         self._view: TabletopView | None = None
+        self._ik: ArmIK | None = None
         self.reset(0, 3)
 
     # ---- state -----------------------------------------------------------------------------------------------------
@@ -163,6 +148,21 @@ class TabletopWorld:
         mujoco.mj_forward(self.model, self.data)
 
     # ---- acting ----------------------------------------------------------------------------------------------------
+
+    def begin_pick_place(self, pick_xy: ArrayLike, place_xy: ArrayLike) -> PickPlaceMotion:
+        """Start a pick-and-place with the arm; advance it in time until it is done.
+
+        Args:
+            pick_xy, place_xy: points [2] in work_plane (m).
+        """
+        pick, place = self._point('pick', pick_xy), self._point('place', place_xy)
+        if self._ik is None:
+            self._ik = ArmIK(self.config)
+        return PickPlaceMotion(self, self._ik, pick, place)
+
+    def pick_place(self, pick_xy: ArrayLike, place_xy: ArrayLike) -> PickPlaceResult:
+        """A pick-and-place with the arm from start to end, as fast as it can be computed."""
+        return self.begin_pick_place(pick_xy, place_xy).run()
 
     def teleport_pick_place(self, pick_xy: ArrayLike, place_xy: ArrayLike) -> PickPlaceResult:
         """The outcome of a pick-and-place without moving the arm: same misses, same alignment, block released at once.

@@ -29,6 +29,23 @@ class Grasp:
     across: float
 
 
+@dataclass(frozen=True)
+class PickPlaceResult:
+    """How a pick-and-place ended.
+
+    Attributes:
+        success: the hand held a block from pick to place.
+        block: index of that block, or None.
+        achieved: where the hand let go of it, centre of the block (x, y, z) in m; NaN when nothing was held.
+        message: one sentence.
+    """
+
+    success: bool
+    block: int | None
+    achieved: NDArray[np.float64]
+    message: str
+
+
 def rotate(xy: ArrayLike, yaw: float) -> NDArray[np.float64]:
     """Rotate vectors [..., 2] by `yaw` (rad)."""
     c, s = np.cos(yaw), np.sin(yaw)

@@ -19,7 +19,7 @@ from object_centric_ros.geometry import PinholeCamera
 
 MAX_BLOCKS = 5
 JOINT_NAMES = ['base_yaw', 'shoulder', 'elbow', 'forearm_roll', 'wrist', 'tool_yaw', 'finger_left', 'finger_right']
-HOME_JOINTS = (1.45, -0.75, 2.3, 0.0, 1.55, 1.45)
+HOME_JOINTS = (1.45, -0.75, 2.3, 0.0, np.pi - 1.55, 1.45)
 """Arm joints at home (rad): folded back beside the table, outside of the square crop."""
 BASE_XY = (-0.56, 0.0)
 """Foot of the arm on the table (m)."""
@@ -89,6 +89,11 @@ def build_model(config: TabletopConfig, n_blocks: int, arm: bool) -> mujoco.MjMo
     return mujoco.MjModel.from_xml_string(_scene_xml(config, n_blocks, arm))
 
 
+def build_arm_model(config: TabletopConfig) -> mujoco.MjModel:
+    """Compile the arm without blocks, for kinematics."""
+    return mujoco.MjModel.from_xml_string(_scene_xml(config, 0, True))
+
+
 def _numbers(values: object) -> str:
     return ' '.join(f'{v:.9g}' for v in np.ravel(np.asarray(values, float)))
 
@@ -103,8 +108,10 @@ def _scene_xml(config: TabletopConfig, n_blocks: int, arm: bool) -> str:
         f'friction="0.8 0.005 0.0001"/></body>' for i in range(n_blocks))
     welds = ''.join(f'<weld name="hold{i}" body1="hand" body2="block{i}" active="false" solref="0.01 1"/>'
                     for i in range(n_blocks)) if arm else ''
+    couple = '<joint joint1="finger_left" joint2="finger_right" polycoef="0 1 0 0 0"/>' if arm else ''
     return f"""
 <mujoco model="tabletop">
+  <compiler angle="radian"/>
   <option timestep="{config.timestep}" integrator="implicitfast" cone="elliptic" impratio="5"/>
   <visual>
     <global offwidth="{config.width}" offheight="{config.height}"/>
@@ -122,7 +129,7 @@ def _scene_xml(config: TabletopConfig, n_blocks: int, arm: bool) -> str:
       friction="0.8 0.005 0.0001"/>
     {blocks}{_arm_xml(config) if arm else ''}
   </worldbody>
-  <equality>{welds}</equality>
+  <equality>{welds}{couple}</equality>
   {_actuators_xml() if arm else ''}
 </mujoco>"""
 
@@ -149,17 +156,17 @@ def _arm_xml(config: TabletopConfig) -> str:
     <geom type="cylinder" size="0.055 0.12" pos="0 0 0.18" {see}/>
     <body name="upper_arm" pos="0 0 {SHOULDER_HEIGHT}" gravcomp="1">
       <joint name="shoulder" axis="0 1 0" range="-1.6 1.9" {joint}/>
-      <geom type="cylinder" size="0.06 0.06" euler="90 0 0" {see}/>
+      <geom type="cylinder" size="0.06 0.06" euler="1.5708 0 0" {see}/>
       <geom type="capsule" size="0.04" fromto="0 0 0 0 0 {UPPER_ARM}" {see}/>
       <body name="forearm" pos="0 0 {UPPER_ARM}" gravcomp="1">
         <joint name="elbow" axis="0 1 0" range="0.1 2.7" {joint}/>
-        <geom type="cylinder" size="0.05 0.055" euler="90 0 0" {see}/>
+        <geom type="cylinder" size="0.05 0.055" euler="1.5708 0 0" {see}/>
         <body name="forearm_roll" gravcomp="1">
           <joint name="forearm_roll" axis="0 0 1" range="-2.9 2.9" {joint}/>
           <geom type="capsule" size="0.033" fromto="0 0 0 0 0 {FOREARM}" {see}/>
           <body name="wrist" pos="0 0 {FOREARM}" gravcomp="1">
             <joint name="wrist" axis="0 1 0" range="-2.2 2.4" {joint}/>
-            <geom type="cylinder" size="0.036 0.04" euler="90 0 0" {see}/>
+            <geom type="cylinder" size="0.036 0.04" euler="1.5708 0 0" {see}/>
             <body name="hand" gravcomp="1">
               <joint name="tool_yaw" axis="0 0 1" range="-6 6" {joint}/>
               <geom type="cylinder" size="0.028 0.04" pos="0 0 0.06" {see}/>
