@@ -1,4 +1,4 @@
-"""The command `object-centric`: each sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``."""
+"""The command `object-centric`; a sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``."""
 
 from __future__ import annotations
 
@@ -43,5 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f'object-centric: {error}', file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('object_centric_ros'):
+            raise
+        print(f'object-centric {chosen} needs the Python package {error.name}, which is not installed', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130

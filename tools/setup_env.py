@@ -69,7 +69,6 @@ def build_package(python: Path, prefix: Path) -> None:
     """Build the interfaces and install the package into the environment, its Python as links to the sources."""
     print('Building the interfaces ...', flush=True)
     build = prefix / 'build'
-    shutil.rmtree(build, ignore_errors=True)
     generator = ['-G', 'Ninja'] if shutil.which('ninja') else []
     run(['cmake', '-S', ROOT, '-B', build, *generator, f'-DPython3_EXECUTABLE={python}', '-DBUILD_TESTING=OFF',
          f'-DCMAKE_INSTALL_PREFIX={prefix}', f'-DCMAKE_PREFIX_PATH={prefix}', '-DCMAKE_BUILD_TYPE=Release',

@@ -1,0 +1,40 @@
+"""Perception on one's own camera: ros2 launch object_centric_ros perception.launch.py image:=/camera/image_raw ..."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from object_centric_ros.resources import node_environment, share_file
+
+TOPICS = {
+    'image': 'colour images of the table (sensor_msgs/Image)',
+    'camera_info': 'calibration of that camera (sensor_msgs/CameraInfo)',
+    'joint_states': 'joints of the arm (sensor_msgs/JointState)',
+    'executed_actions': 'what the arm has done (object_centric_ros/ExecutedAction)',
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """entity_perception alone, its input topics given as arguments."""
+    arguments = [DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()]
+    arguments += [
+        DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
+        DeclareLaunchArgument(
+            'params_file', default_value=str(share_file('config/entity_perception.yaml')), description='parameter file'
+        ),
+        DeclareLaunchArgument(
+            'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'], description='least severity'
+        ),
+    ]
+    node = Node(
+        package='object_centric_ros',
+        executable='entity_perception',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[LaunchConfiguration('params_file')],
+        remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
+        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+        output='screen',
+    )
+    environment = [SetEnvironmentVariable(name, value) for name, value in node_environment().items()]
+    return LaunchDescription([*environment, *arguments, node])
