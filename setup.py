@@ -31,6 +31,8 @@ class BuildWithCMake(build_py):
     """Install with CMake; Python goes to the build folder, everything else becomes data files of the prefix."""
 
     def run(self) -> None:
+        if self.editable_mode:
+            sys.exit('pip install -e does not build interfaces: `make setup` gives an editable environment')
         if not shutil.which('cmake', path=cmake_environment()['PATH']):
             sys.exit('CMake is missing: sudo apt install cmake (or: pip install cmake)')
         build = Path(self.get_finalized_command('build').build_temp).absolute()

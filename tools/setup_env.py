@@ -53,16 +53,17 @@ def install_torch(pip: Command, torch: str) -> None:
 def install_packages(python: Path, sourced: bool, torch: str) -> None:
     """Install everything that is not ours: torch, ROS wheels unless one is sourced, runtime and test packages."""
     requirements = ROOT / 'requirements'
-    pip: Command = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    print(f'Installing {"" if sourced else "ROS 2 Jazzy and "}Python packages (minutes, the first time) ...', flush=True)
     wanted: Command = ['-r', requirements / 'runtime.txt', '-r', requirements / 'dev.txt']
     if sourced:  # its compiled messages need the numpy that they were built with
-        print('Installing Python packages beside the sourced ROS 2 (minutes, the first time) ...', flush=True)
-        run([*pip, f'numpy=={version("numpy")}', *torch.split(), *wanted])
+        constraints = python.parents[1] / 'constraints.txt'
+        constraints.write_text(f'numpy=={version("numpy")}\n')
     else:
-        print('Installing ROS 2 Jazzy and Python packages (minutes, the first time) ...', flush=True)
-        pip += ['-c', requirements / 'constraints.txt']
-        install_torch(pip, torch)
-        run([*pip, '-r', requirements / 'ros-jazzy-wheels.txt', *wanted])
+        constraints = requirements / 'constraints.txt'
+        wanted += ['-r', requirements / 'ros-jazzy-wheels.txt']
+    pip: Command = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-c', constraints]
+    install_torch(pip, torch)
+    run([*pip, *wanted])
 
 
 def build_package(python: Path, prefix: Path) -> None:
