@@ -1,7 +1,7 @@
 """Episodes on disk: one HDF5 file of image sequences with the actions between the images.
 
-Layout, N episodes of T frames each (S is the frame size, 64): see `FIELDS`. The file's attribute ``meta`` is a JSON object
-with the generator, its version and seed, the camera (`PinholeCamera.to_dict`) and the block half size (m).
+Layout, N episodes of T frames each (S is the frame size, 64): see `FIELDS`. The file's attribute ``meta`` is a JSON
+object with the generator, its version and seed, the camera (`PinholeCamera.to_dict`) and the block half size (m).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ FIELDS: dict[str, tuple[str, str]] = {
     'n_blocks': ('uint8', 'N'),
     'success': ('bool', 'N T-1'),
 }
-"""Field -> (dtype, shape). Actions are pick xy and place xy in work_plane (m); frames RGB with the arm at home; labels 0
-table, 1..N block, 255 arm; arm_* the same states with the arm over the table; positions block centres (m), NaN where there
-is no block; success whether a block was held from pick to place. `frames` and `actions` are required, the rest optional."""
+"""Field -> (dtype, shape). `frames` and `actions` are required, the rest optional. Actions are pick xy and place xy in
+work_plane (m); frames RGB with the arm at home; labels 0 table, 1..N block, 255 arm; arm_* the same states with the arm
+over the table; positions block centres (m), NaN where there is no block; success whether a block was held from pick to
+place."""
 REQUIRED = ('frames', 'actions')
 
 
@@ -125,7 +126,8 @@ class EpisodeStore:
         if unknown:
             raise InputError(f'{self.path}: fields', f'some of {self.fields}', unknown)
         if isinstance(which, slice) and (which.step is None or which.step > 0):
-            key, order = which, None
+            key: slice | NDArray = which
+            order = None
         else:
             wanted = np.arange(len(self))[which] if isinstance(which, slice) else np.atleast_1d(np.asarray(which, int))
             if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
@@ -144,7 +146,8 @@ class EpisodeStore:
     def __enter__(self) -> EpisodeStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.close()
 
 
@@ -204,5 +207,6 @@ class EpisodeWriter:
     def __enter__(self) -> EpisodeWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.close()

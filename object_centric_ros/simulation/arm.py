@@ -1,7 +1,7 @@
 """The arm at work: inverse kinematics and one pick-and-place as a motion that is advanced in time.
 
-The motion knows what a blind robot knows: its joints, what its palm, fingers and the block in its hand touch, and that the
-table is at z = 0. Heights are found by going down until something is met.
+The motion knows what a blind robot knows: its joints, what its palm, fingers and the block in its hand touch, and that
+the table is at z = 0. Heights are found by going down until something is met.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TICK = 0.012
 """Time between two joint commands (s)."""
 TRAVEL_HEIGHT = 0.30
 """Height of the palm above the table while it travels (m): a held block clears a stack of three."""
-DOWN_SPEED, UP_SPEED, ACROSS_SPEED, JOINT_SPEED = 0.30, 0.5, 0.6, 2.2
+DOWN_SPEED, UP_SPEED, ACROSS_SPEED, JOINT_SPEED = 0.35, 0.7, 0.7, 3.0
 """Speeds of guarded descents, of lifting and of travelling (m/s), and of joint motions (rad/s)."""
 CLOSED = FINGER_OPEN - 0.002
 STAGES = ('approach', 'descend', 'grasp', 'lift', 'transport', 'lower', 'release', 'retreat', 'home')
@@ -56,7 +56,7 @@ class ArmIK:
 
     def step(self, joints: NDArray[np.float64], position: NDArray[np.float64], yaw: float,
              dt: float = TICK) -> NDArray[np.float64]:
-        """Joints [6] (rad) one step of `dt` (s) nearer to the palm at `position` [3] (m), closing axis at `yaw` (rad)."""
+        """Joints [6] (rad) one step of `dt` (s) nearer to the palm at `position` [3] (m), closing axis at `yaw`."""
         self._configuration.update(np.array([*joints, 0.0, 0.0]))
         turn = mink.SO3.from_z_radians(yaw) @ mink.SO3.from_y_radians(np.pi)
         self._palm.set_target(mink.SE3.from_rotation_and_translation(turn, position))
@@ -133,20 +133,24 @@ class PickPlaceMotion:
     # ---- the plan ---------------------------------------------------------------------------------------------------
 
     def _pick_and_place(self) -> Ticks:
+        message = 'something is in the way of the fingers'
         for yaw in GRASP_YAWS:
             self._yaw = yaw
             yield from self._swing('approach', self._ik.solve(np.array([*self._pick, TRAVEL_HEIGHT]), yaw))
             yield from self._descend('descend', self._pick)
-            if self._clearance() < 0.008 or self._palm_met():
+            on_table, on_palm = self._clearance() < 0.008, self._palm_met()
+            if on_table or on_palm:
+                yield from self._straight('grasp', self._here() + np.array([0, 0, 0.003]), 0.1)
+                yield from self._close()
+                if self._held >= 0:
+                    break
+                message = 'nothing between the fingers'
+            if on_table and not on_palm:
                 break
+            self._data.ctrl[6:] = 0.0
             yield from self._straight('approach', np.array([*self._pick, TRAVEL_HEIGHT]), UP_SPEED)
-        else:
-            yield from self._go_home('something is in the way of the fingers')
-            return
-        yield from self._straight('grasp', self._here() + [0, 0, 0.003], 0.1)
-        yield from self._close()
         if self._held < 0:
-            yield from self._go_home('nothing between the fingers')
+            yield from self._go_home(message)
             return
         yield from self._straight('lift', np.array([*self._pick, TRAVEL_HEIGHT]), UP_SPEED)
         yield from self._straight('transport', np.array([*self._place, TRAVEL_HEIGHT]), ACROSS_SPEED)

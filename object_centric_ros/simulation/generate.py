@@ -1,7 +1,7 @@
 """Make training data: random play on the simulated tabletop, written as an episode file.
 
-Every episode has a generator of its own, seeded by (seed, index): the file holds the same bits for any number of workers.
-Finished parts wait beside the file in ``FILE.parts``, so a run that was stopped goes on where it was.
+Every episode has a generator of its own, seeded by (seed, index): the file holds the same bits for any number of
+workers. Finished parts wait beside the file in ``FILE.parts``, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def _try_episode(world: TabletopWorld, config: GenerateConfig, rng: np.random.Ge
             after = world.save_state()
             world.restore_state(state)
             near = rng.random() < 0.4 and t < config.steps - 1
-            spot = actions[-1].reshape(2, 2)[rng.integers(2)] if near else rng.uniform(-1, 1, 2) * world.config.workspace
+            spot = (actions[-1].reshape(2, 2)[rng.integers(2)] if near
+                    else rng.uniform(-1, 1, 2) * world.config.workspace)
             world.pose_arm_over(spot, rng)
             pending['arm_frames'] = world.model_frame(config.size)
             pending['arm_labels'] = world.model_labels(config.size)
@@ -131,13 +132,13 @@ def _act(world: TabletopWorld, rng: np.random.Generator, execution: str) -> tupl
 _world: TabletopWorld | None = None
 
 
-def _make_part(job: tuple[GenerateConfig, TabletopConfig, dict, int, str]) -> int:
+def _make_part(job: tuple[GenerateConfig, TabletopConfig, dict, range, str]) -> int:
     """Write one part file (run in a worker); returns its number of episodes."""
     global _world
-    config, scene, meta, start, path = job
+    config, scene, meta, indices, path = job
     if _world is None or _world.config != scene:
         _world = TabletopWorld(scene)
-    episodes = [make_episode(_world, config, i) for i in range(start, min(start + PART, config.episodes))]
+    episodes = [make_episode(_world, config, i) for i in indices]
     with EpisodeWriter(path + '.new', meta) as writer:
         writer.append({k: np.stack([e[k] for e in episodes]) for k in episodes[0]})
     os.replace(path + '.new', path)
@@ -165,11 +166,10 @@ def generate(out: str | os.PathLike[str], config: GenerateConfig, workers: int =
         'config': asdict(config), 'scene': asdict(scene)}))
     parts = target.with_name(target.name + '.parts')
     parts.mkdir(exist_ok=True)
-    starts = range(0, config.episodes, PART)
-    paths = [str(parts / f'{start:07d}.h5') for start in starts]
-    jobs = [(config, scene, meta, start, path) for start, path in zip(starts, paths, strict=True)
-            if not _usable(path, meta)]
-    done = config.episodes - sum(min(PART, config.episodes - job[3]) for job in jobs)
+    ranges = [range(start, min(start + PART, config.episodes)) for start in range(0, config.episodes, PART)]
+    paths = [str(parts / f'{r.start:07d}-{r.stop:07d}.h5') for r in ranges]
+    jobs = [(config, scene, meta, r, path) for r, path in zip(ranges, paths, strict=True) if not _usable(path, meta)]
+    done = config.episodes - sum(len(job[3]) for job in jobs)
     for count in _run(jobs, workers):
         done += count
         if progress:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from object_centric_ros.errors import InputError
+
 CLEARANCE = 0.09
 """Least distance between the centres of two blocks that stand side by side (m)."""
 
@@ -13,7 +15,7 @@ def clear_places(rng: np.random.Generator, n: int, workspace: float, taken: NDAr
                  clearance: float = CLEARANCE) -> NDArray[np.float64]:
     """Draw `n` places [n, 2] (m) in the square |x|, |y| <= `workspace`, clear of each other and of `taken` [M, 2]."""
     fixed = np.zeros((0, 2)) if taken is None else np.asarray(taken, float)[:, :2]
-    while True:
+    for _ in range(500):
         places = fixed
         for _ in range(200):
             if len(places) == len(fixed) + n:
@@ -21,6 +23,7 @@ def clear_places(rng: np.random.Generator, n: int, workspace: float, taken: NDAr
             xy = rng.uniform(-workspace, workspace, 2)
             if (np.hypot(*(places - xy).T) >= clearance).all():
                 places = np.vstack([places, xy])
+    raise InputError('places for blocks', f'room for {n} more', f'{len(fixed)} taken, {clearance} m apart')
 
 
 def top_blocks(positions: NDArray[np.float64], radius: float = 0.04) -> list[int]:

@@ -1,7 +1,7 @@
 """A simulated table with 2 to 5 blocks, an arm and a calibrated camera.
 
-Everything is in the `work_plane` frame (origin on the table surface, z up, metres). Labels and block positions are ground
-truth: they are for evaluation and for making training data, never for perception or planning.
+Everything is in the `work_plane` frame (origin on the table surface, z up, metres). Labels and block positions are
+ground truth: they are for evaluation and for making training data, never for perception or planning.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from object_centric_ros.geometry import PinholeCamera, model_image
 from object_centric_ros.simulation import tabletop_rules as rules
 from object_centric_ros.simulation.arm import ArmIK, PickPlaceMotion
 from object_centric_ros.simulation.sampling import clear_places
+from object_centric_ros.simulation.tabletop_goals import GoalSpec, goal_errors, sample_goal
 from object_centric_ros.simulation.tabletop_rules import PickPlaceResult
 from object_centric_ros.simulation.tabletop_scene import (
     HOME_JOINTS,
@@ -35,7 +36,7 @@ RENDER_FACTOR = 3
 
 
 class TabletopWorld:
-    """The tabletop; starts empty of meaning until `reset` or `set_blocks` is called (it shows a seed-0 scene).
+    """The tabletop; starts as the scene `reset(0, 3)` makes. Use one world from one thread only (OpenGL asks for it).
 
     Args:
         config: looks and physics.
@@ -99,7 +100,8 @@ class TabletopWorld:
     def set_blocks(self, positions: ArrayLike, yaws: ArrayLike) -> None:
         """Put the blocks at `positions` [N, 3] (m) with `yaws` [N] (rad), let them settle, send the arm home."""
         xyz, yaw = np.asarray(positions, float), np.asarray(yaws, float)
-        if xyz.shape != (self._n, 3) or yaw.shape != (self._n,) or not (np.isfinite(xyz).all() and np.isfinite(yaw).all()):
+        finite = np.isfinite(xyz).all() and np.isfinite(yaw).all()
+        if xyz.shape != (self._n, 3) or yaw.shape != (self._n,) or not finite:
             raise InputError('blocks', f'{self._n} finite positions [N, 3] and yaws [N]', f'{xyz.shape}, {yaw.shape}')
         for i in range(self._n):
             self._put(i, xyz[i], yaw[i])
@@ -183,6 +185,24 @@ class TabletopWorld:
         self.settle()
         return PickPlaceResult(True, grasp.block, achieved, 'placed')
 
+    # ---- goals -----------------------------------------------------------------------------------------------------
+
+    def goal(self, seed: int | np.random.Generator, n_moved: int, stack: bool = False) -> GoalSpec:
+        """A goal for the present scene: `n_moved` blocks elsewhere, with `stack` one of them on top of another."""
+        return sample_goal(np.random.default_rng(seed), self.block_positions(), self.block_yaws(), self._colours,
+                           n_moved, stack, self.config.workspace, self.config.block_half_size)
+
+    def render_goal(self, goal: GoalSpec) -> NDArray[np.uint8]:
+        """Camera image [480, 640, 3] of the goal, arm at home; the scene stays as it is."""
+        with self.kept():
+            self.set_blocks(goal.positions, goal.yaws)
+            return self.render(self.config.width, self.config.height)
+
+    def goal_reached(self, goal: GoalSpec, tolerance: float = 0.03) -> tuple[bool, NDArray[np.float64]]:
+        """Whether each moved block is within `tolerance` (m) of its goal in x, y and z; and its largest error (m)."""
+        errors = goal_errors(goal, self.block_positions())
+        return bool((errors <= tolerance).all()), errors
+
     # ---- looking ---------------------------------------------------------------------------------------------------
 
     def render(self, width: int = 640, height: int = 480) -> NDArray[np.uint8]:
@@ -201,6 +221,12 @@ class TabletopWorld:
     def model_labels(self, size: int = 64) -> NDArray[np.uint8]:
         """Labels [size, size] of the model frame, taken at pixel centres."""
         return self.render_labels(size, size)
+
+    def close(self) -> None:
+        """Free the renderer; it comes back when something is rendered again."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 

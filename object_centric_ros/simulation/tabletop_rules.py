@@ -15,9 +15,9 @@ from object_centric_ros.simulation.tabletop_scene import FINGER_LENGTH, FINGER_O
 
 GRASP_YAWS = (0.0, np.pi / 2, np.pi / 4, 3 * np.pi / 4)
 """Directions of the closing axis that the hand tries in turn (rad from x) when a finger meets something going down."""
-SQUEEZE_REACH = 0.024
+SQUEEZE_REACH = 0.03
 """Largest offset of a block's centre across the closing axis at which squeezing still holds it (m)."""
-PALM_HALF = (FINGER_OPEN + FINGER_THICKNESS, 0.016)
+PALM_HALF = (FINGER_OPEN + FINGER_THICKNESS, FINGER_WIDTH / 2)
 
 
 @dataclass(frozen=True)

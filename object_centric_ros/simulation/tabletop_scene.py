@@ -28,7 +28,7 @@ PALM_FACE = 0.118
 """Distance of the palm's touching face from the wrist (m)."""
 FINGER_LENGTH, FINGER_OPEN = 0.048, 0.058
 """Length of the fingers below the palm, and distance of each finger's inner face from the middle when open (m)."""
-FINGER_THICKNESS, FINGER_WIDTH = 0.008, 0.022
+FINGER_THICKNESS, FINGER_WIDTH = 0.008, 0.036
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class TabletopConfig:
 
     def camera(self) -> PinholeCamera:
         """The calibrated camera at its native size."""
-        return PinholeCamera.looking_at(self.camera_position, self.camera_target, self.fovy_deg, self.width, self.height)
+        return PinholeCamera.looking_at(self.camera_position, self.camera_target, self.fovy_deg, self.width,
+                                        self.height)
 
 
 def sample_colours(rng: np.random.Generator, n: int, n_hues: int = 8) -> NDArray[np.float64]:
@@ -170,7 +171,7 @@ def _arm_xml(config: TabletopConfig) -> str:
             <body name="hand" gravcomp="1">
               <joint name="tool_yaw" axis="0 0 1" range="-6 6" {joint}/>
               <geom type="cylinder" size="0.028 0.04" pos="0 0 0.06" {see}/>
-              <geom name="palm" type="box" size="{FINGER_OPEN + FINGER_THICKNESS} 0.016 0.009"
+              <geom name="palm" type="box" size="{FINGER_OPEN + FINGER_THICKNESS} {FINGER_WIDTH / 2} 0.009"
                 pos="0 0 {PALM_FACE - 0.009}" {touch}/>
               <site name="palm" pos="0 0 {PALM_FACE}" size="0.005" group="5"/>
               {fingers}
@@ -200,7 +201,7 @@ def top_down_joints(xy: object, palm_height: float, closing_yaw: float) -> NDArr
     rise, reach = palm_height + PALM_FACE - SHOULDER_HEIGHT, float(np.hypot(x, y))
     bend = (reach ** 2 + rise ** 2 - UPPER_ARM ** 2 - FOREARM ** 2) / (2 * UPPER_ARM * FOREARM)
     if abs(bend) >= 1:
-        raise InputError('point for the hand', 'within reach of the arm', [*np.ravel(np.asarray(xy, float)), palm_height])
+        raise InputError('point for the hand', 'within reach of the arm', (xy, palm_height))
     yaw, elbow = np.arctan2(y, x), np.arccos(bend)
     shoulder = np.arctan2(reach, rise) - np.arctan2(FOREARM * np.sin(elbow), UPPER_ARM + FOREARM * np.cos(elbow))
     return np.array([yaw, shoulder, elbow, 0.0, np.pi - shoulder - elbow, yaw - closing_yaw])

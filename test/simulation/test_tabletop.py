@@ -1,0 +1,192 @@
+"""The tabletop world: determinism, pictures, picking and placing, goals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import model_image
+from object_centric_ros.simulation.arm import TRAVEL_HEIGHT, ArmIK
+from object_centric_ros.simulation.sampling import clear_places
+from object_centric_ros.simulation.tabletop import TabletopWorld
+from object_centric_ros.simulation.tabletop_rules import find_grasp, overlap, squeezed_yaw
+from object_centric_ros.simulation.tabletop_scene import TabletopConfig, top_down_joints
+
+
+@pytest.fixture(scope='module')
+def world() -> TabletopWorld:
+    return TabletopWorld()
+
+
+def test_same_seed_same_scene_and_picture(world: TabletopWorld) -> None:
+    world.reset(7, 4)
+    positions, picture = world.block_positions(), world.render()
+    world.reset(8, 5)
+    assert world.n_blocks == 5 and not np.array_equal(world.render(), picture)
+    other = TabletopWorld()
+    for again in (world, other):
+        again.reset(7, 4)
+        assert np.array_equal(again.block_positions(), positions)
+        assert np.array_equal(again.render(), picture)
+    other.close()
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_reset_is_unstacked_and_settled(world: TabletopWorld, seed: int) -> None:
+    world.reset(seed, 5)
+    positions = world.block_positions()
+    assert np.allclose(positions[:, 2], 0.03, atol=1e-3)
+    assert np.abs(positions[:, :2]).max() <= 0.171
+    gaps = np.linalg.norm(positions[:, None] - positions[None], axis=-1)[~np.eye(5, dtype=bool)]
+    assert gaps.min() >= 0.089
+
+
+def test_labels_agree_with_pixels_and_camera(world: TabletopWorld) -> None:
+    world.reset(3, 3)
+    picture, labels = world.render(), world.render_labels()
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    table = picture[labels == 0].astype(int)
+    assert table.std(axis=0).max() < 6 and np.ptp(table.mean(axis=0)) < 3
+    for i, (colour, centre) in enumerate(zip(world.block_colours(), world.camera.project(world.block_positions()),
+                                             strict=True)):
+        mask = labels == i + 1
+        seen = picture[mask].mean(axis=0)
+        assert np.dot(seen, colour) / np.linalg.norm(seen) / np.linalg.norm(colour) > 0.98
+        v, u = np.nonzero(mask)
+        assert np.hypot(u.mean() + 0.5 - centre[0], v.mean() + 0.5 - centre[1]) < 6
+
+
+def test_model_frame_is_the_camera_image_made_small(world: TabletopWorld) -> None:
+    world.reset(5, 5)
+    difference = np.abs(world.model_frame().astype(int) - model_image(world.render()).astype(int))
+    assert difference.mean() <= 2
+    assert world.model_labels().shape == (64, 64)
+
+
+def test_workspace_and_a_stack_of_three_are_inside_the_model_frame(world: TabletopWorld) -> None:
+    corners = [(x, y, z) for x in (-0.2, 0.2) for y in (-0.2, 0.2) for z in (0, 0.18)]
+    pixels = world.camera.square(64).project(corners)
+    assert pixels.min() > 0 and pixels.max() < 64
+
+
+def test_home_arm_is_out_of_view_and_working_arm_is_in_view(world: TabletopWorld) -> None:
+    world.reset(1, 2)
+    assert not (world.model_labels() == 255).any()
+    world.pose_arm_over((0.05, 0.0), np.random.default_rng(0))
+    assert (world.model_labels() == 255).sum() > 20
+    world.home_arm()
+    assert not (world.model_labels() == 255).any()
+
+
+def test_inverse_kinematics_agrees_with_the_closed_form() -> None:
+    ik = ArmIK(TabletopConfig())
+    for x, y in ((-0.19, -0.19), (0.0, 0.1), (0.19, 0.19)):
+        joints = ik.solve(np.array([x, y, TRAVEL_HEIGHT]), 0.5)
+        assert np.allclose(ik.palm(joints), [x, y, TRAVEL_HEIGHT], atol=1e-3)
+        assert np.allclose(joints, top_down_joints((x, y), TRAVEL_HEIGHT, 0.5), atol=0.01)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_arm_places_like_the_teleport(world: TabletopWorld, seed: int) -> None:
+    world.reset(seed, 3)
+    before = world.block_positions()
+    place = clear_places(np.random.default_rng(seed), 1, 0.17, before)[0]
+    with world.kept():
+        quick = world.teleport_pick_place(before[0, :2], place)
+        expected = world.block_positions()
+    result = world.pick_place(before[0, :2], place)
+    after = world.block_positions()
+    assert result.success and quick.success and result.block == quick.block == 0
+    assert np.abs(after[0, :2] - place).max() < 0.012
+    assert np.allclose(after, expected, atol=0.012)
+    assert np.allclose(after[1:], before[1:], atol=0.003)
+    assert np.allclose(result.achieved, after[0], atol=0.01)
+    assert not (world.model_labels() == 255).any()
+
+
+def test_arm_builds_a_stack_of_three_and_takes_its_top(world: TabletopWorld) -> None:
+    world.reset(2, 4)
+    for mover in (1, 2):
+        positions = world.block_positions()
+        assert world.pick_place(positions[mover, :2], positions[0, :2]).success
+    assert np.allclose(world.block_positions()[[1, 2], 2], [0.09, 0.15], atol=0.005)
+    top = world.block_positions()[0, :2]
+    place = clear_places(np.random.default_rng(0), 1, 0.15, world.block_positions())[0]
+    assert world.pick_place(top, place).block == 2
+    assert world.block_positions()[2, 2] == pytest.approx(0.03, abs=0.003)
+    assert world.block_positions()[1, 2] == pytest.approx(0.09, abs=0.005)
+
+
+@pytest.mark.parametrize('way', ['arm', 'teleport'])
+def test_a_pick_beside_the_block_is_a_real_miss(world: TabletopWorld, way: str) -> None:
+    world.reset(4, 2)
+    before = world.block_positions()
+    away = clear_places(np.random.default_rng(1), 1, 0.17, before, clearance=0.13)[0]
+    act = world.pick_place if way == 'arm' else world.teleport_pick_place
+    result = act(away, (0.0, 0.0))
+    assert not result.success and result.block is None and np.isnan(result.achieved).all()
+    assert 'nothing' in result.message
+    assert np.allclose(world.block_positions(), before, atol=1e-3)
+
+
+def test_motion_is_advanced_in_time_and_can_be_cancelled(world: TabletopWorld) -> None:
+    world.reset(6, 2)
+    start = world.block_positions()
+    motion = world.begin_pick_place(start[0, :2], (0.0, 0.0))
+    stages, progress = [], []
+    while motion.stage != 'transport':
+        stages.append(motion.advance(0.05))
+        progress.append(motion.progress)
+        assert len(stages) < 400
+    assert list(dict.fromkeys(stages)) == ['approach', 'descend', 'grasp', 'lift', 'transport']
+    assert progress == sorted(progress)
+    assert np.abs(world.joint_velocities()).max() > 0
+    assert world.block_positions()[0, 2] > 0.15
+    motion.cancel()
+    result = motion.run()
+    assert not result.success and result.message == 'cancelled'
+    assert world.block_positions()[0, 2] == pytest.approx(0.03, abs=0.003)
+    assert not (world.model_labels() == 255).any()
+
+
+def test_goals_are_reached_by_the_arm_and_rendered_without_a_trace(world: TabletopWorld) -> None:
+    world.reset(11, 4)
+    before, picture = world.block_positions(), world.render()
+    goal = world.goal(0, 3, stack=True)
+    assert len(goal.moved) == 3 and 'onto' in goal.description
+    goal_picture = world.render_goal(goal)
+    assert goal_picture.shape == (480, 640, 3) and not np.array_equal(goal_picture, picture)
+    assert np.array_equal(world.block_positions(), before) and np.array_equal(world.render(), picture)
+    assert not world.goal_reached(goal)[0]
+    for i in goal.moved:
+        assert world.pick_place(before[i, :2], goal.positions[i, :2]).success
+    reached, errors = world.goal_reached(goal)
+    assert reached and errors.shape == (3,) and errors.max() < 0.02
+    assert np.abs(world.render().astype(int) - goal_picture.astype(int)).mean() < 4
+
+
+def test_the_rules_of_grasping() -> None:
+    blocks, yaws = np.array([[0.0, 0.0, 0.03], [0.09, 0.0, 0.03]]), np.zeros(2)
+    lone = find_grasp((0.0, 0.0), blocks[:1], yaws[:1], 0.03)
+    assert lone is not None and lone.block == 0 and lone.yaw == 0.0
+    crowded = find_grasp((0.0, 0.0), blocks, yaws, 0.03)
+    assert crowded is not None and crowded.yaw == pytest.approx(np.pi / 2)
+    assert find_grasp((0.0, 0.15), blocks, yaws, 0.03) is None
+    assert squeezed_yaw(0.2, 0.0) == pytest.approx(0.0)
+    assert overlap((0, 0), 0.0, (1, 1), (1.9, 0), 0.0, (1, 1))
+    assert not overlap((0, 0), 0.0, (1, 1), (2.1, 0), 0.0, (1, 1))
+    assert not overlap((0, 0), np.pi / 4, (1, 1), (1.5, 1.5), np.pi / 4, (1, 1))
+
+
+def test_bad_input(world: TabletopWorld) -> None:
+    world.reset(0, 2)
+    for call, words in (
+            (lambda: world.reset(0, 6), '2 to 5'),
+            (lambda: world.set_blocks(np.zeros((3, 3)), np.zeros(3)), '2 finite'),
+            (lambda: world.pick_place((0.5, 0.0), (0, 0)), 'pick position'),
+            (lambda: world.teleport_pick_place((0.0, 0.0), (0, np.nan)), 'place position'),
+            (lambda: world.goal(0, 3), '1 to 2'), (lambda: world.render(1000, 10), '640x480'),
+            (lambda: TabletopConfig(workspace=2.0), 'workspace')):
+        with pytest.raises(InputError, match=words):
+            call()
