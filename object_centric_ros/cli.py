@@ -14,8 +14,8 @@ COMMANDS = {
     'generate': ('simulation.generate', 'make episodes in a simulated world'),
     'train': ('training.command', 'train a model on episodes'),
     'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
-    'bench': ('evaluation.bench', 'measure speed and memory of perception and planning'),
-    'demo': ('evaluation.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
+    'bench': ('nodes.bench', 'measure speed and memory of perception and planning'),
+    'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }
 
 

@@ -10,23 +10,31 @@ from object_centric_ros.models.parts import Parts
 from object_centric_ros.training.data import Episodes, as_image
 
 
+def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50,
+             observed: int = 1) -> dict[str, float]:
+    """Means over the first `count` episodes of what `episode_metrics` returns."""
+    return {k: float(np.nanmean(v)) for k, v in episode_metrics(model, data, count, seed, batch, observed).items()}
+
+
 @torch.no_grad()
-def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50, observed: int = 1) -> dict[str, float]:
-    """Metrics of the filter and of open-loop roll-outs on the first `count` episodes.
+def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50,
+                    observed: int = 1) -> dict[str, np.ndarray]:
+    """Metrics of the filter and of open-loop roll-outs on each of the first `count` episodes.
 
     The filter sees all frames; labels are read only to score its masks. The roll-out sees `observed` frames, then
     actions alone; `copy_h` is the error of the last observed frame taken for the frame h steps later.
 
     Returns:
-        ari_f_first, ari_f_last, ari_last, mse_first, mse_last, open_1.., copy_1..
+        ari_f_first, ari_f_last, ari_first, ari_last, mse_first, mse_last, open_1.., copy_1..: [count] each; NaN where
+        an episode has no value.
     """
     model.eval()
     device = next(model.parameters()).device
     labels = data.arrays['labels']
-    sums: dict[str, list[np.ndarray]] = {}
+    values_of: dict[str, list[np.ndarray]] = {}
 
     def add(key: str, values: np.ndarray | torch.Tensor) -> None:
-        sums.setdefault(key, []).append(np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values))
+        values_of.setdefault(key, []).append(np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values))
 
     for begin in range(0, min(count, len(data)), batch):
         rows = slice(begin, min(begin + batch, count, len(data)))
@@ -52,5 +60,5 @@ def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int
                 add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
                 add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
                 add(f'mse_{name}', (scene.image - images[:, t]).square().mean((1, 2, 3)))
-    return {k: float(np.nanmean(np.concatenate(v))) for k, v in sums.items()}
+    return {k: np.concatenate(v) for k, v in values_of.items()}
 
