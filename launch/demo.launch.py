@@ -1,12 +1,12 @@
 """Simulated arm and camera, perception and planner: ros2 launch object_centric_ros demo.launch.py"""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
 
-from object_centric_ros.resources import node_environment, share_file
-
+CONFIG = PathJoinSubstitution([FindPackageShare('object_centric_ros'), 'config'])
 NODES = ('tabletop_sim', 'entity_perception', 'pick_place_planner')
 
 
@@ -14,7 +14,9 @@ def generate_launch_description() -> LaunchDescription:
     """The three nodes as processes of their own; the goal is then sent to the action build_goal."""
     arguments = [
         DeclareLaunchArgument(
-            f'{node}_params', default_value=str(share_file(f'config/{node}.yaml')), description=f'parameters of {node}'
+            f'{node}_params',
+            default_value=PathJoinSubstitution([CONFIG, f'{node}.yaml']),
+            description=f'parameter file of {node}',
         )
         for node in NODES
     ]
@@ -35,5 +37,4 @@ def generate_launch_description() -> LaunchDescription:
         )
         for node in NODES
     ]
-    environment = [SetEnvironmentVariable(name, value) for name, value in node_environment().items()]
-    return LaunchDescription([*environment, *arguments, *nodes])
+    return LaunchDescription([*arguments, *nodes])

