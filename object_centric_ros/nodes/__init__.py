@@ -1,0 +1,1 @@
+"""Thin rclpy nodes: messages in, the other rooms at work, messages out."""

@@ -1,0 +1,239 @@
+"""One build over ROS: what the planning loop sees and does, with every wait bounded and cancellable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import Header
+
+from object_centric_ros.action import BuildGoal, PickPlace
+from object_centric_ros.errors import InputError
+from object_centric_ros.msg import Entity as EntityMsg
+from object_centric_ros.msg import EntityArray
+from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
+from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.planning.commands import Command, Outcome, Plan
+from object_centric_ros.tracking.entities import TrackedFrame
+
+
+class BuildStopped(Exception):
+    """The build cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A message of perception.
+
+    Attributes:
+        message: entities.
+        session: changes when perception was restarted, and with it the meaning of ids.
+    """
+
+    message: EntityArray
+    session: int
+
+
+@dataclass(frozen=True)
+class BuildLimits:
+    """When a build may act and how long it waits, seconds and metres; see the node's parameters."""
+
+    max_belief_age: float
+    settle_time: float
+    belief_timeout: float
+    server_timeout: float
+    action_timeout: float
+    pick_tolerance: float
+
+
+class GoalHandle(Protocol):
+    """What a build needs of the action server's goal handle."""
+
+    @property
+    def is_cancel_requested(self) -> bool:
+        """Whether the client wants it to end."""
+
+    def publish_feedback(self, feedback: BuildGoal.Feedback) -> None:
+        """Tell the client."""
+
+
+class RosBuild:
+    """The callbacks of a `BuildLoop`: observe, act, feedback, cancelled.
+
+    Args:
+        node: for its clock.
+        handle: of the BuildGoal under way.
+        beliefs: newest message of perception.
+        client: of pick_place.
+        limits: waits and ages.
+        model_id: of the planner's weights.
+
+    Attributes:
+        show: takes each plan and the header of its image, for publishing.
+        step, cost: index of the newest plan's first command, and the cost before it.
+    """
+
+    def __init__(self, node: Node, handle: GoalHandle, beliefs: Newest[Belief], client: ActionClient,
+                 limits: BuildLimits, model_id: str) -> None:
+        self._node, self._handle, self._beliefs, self._client = node, handle, beliefs, client
+        self._limits, self._model_id = limits, model_id
+        self.show: Callable[[Plan, Header], None] = lambda *_: None
+        self._not_before = 0
+        self._used: Belief | None = None
+        self._session: int | None = None
+        self.step, self.cost = 0, float('nan')
+
+    # ---- callbacks of the loop ---------------------------------------------------------------------------------------
+
+    def cancelled(self) -> bool:
+        """Whether the client, or the end of the node, wants the build to stop."""
+        return bool(self._handle.is_cancel_requested) or self._beliefs.closed
+
+    def observe(self) -> TrackedFrame:
+        """A belief that is younger than the last action and than `max_belief_age`.
+
+        Raises:
+            BuildStopped: none comes in time, it is of another model, or the build was cancelled.
+        """
+        self._tell('observe')
+        belief = self._beliefs.wait_for(self._is_fresh, self._limits.belief_timeout, self.cancelled)
+        if belief is None:
+            if self.cancelled():
+                raise BuildStopped('cancelled')
+            raise BuildStopped(str(self._no_belief()))
+        if belief.message.model_id != self._model_id:
+            raise BuildStopped(str(InputError('model of entity_perception', f'{self._model_id} as in the planner',
+                                              belief.message.model_id)))
+        self._check_session(belief)
+        self._used = belief
+        try:
+            return frame_from_message(belief.message)
+        except InputError as error:
+            raise BuildStopped(str(error)) from error
+
+    def pin_ids(self) -> None:
+        """From now on ids must keep their meaning: a restart of perception ends the build."""
+        self._session = self._used.session if self._used else None
+
+    def act(self, command: Command) -> Outcome:
+        """Carry out a command by PickPlace.
+
+        Raises:
+            BuildStopped: no server, no answer in time, or perception was restarted and the goal names ids.
+        """
+        problem = self._out_of_date(command)
+        if problem:
+            return Outcome(False, problem)
+        self._tell('act', command)
+        assert self._used is not None
+        seen = self._used.message
+        goal = PickPlace.Goal(header=Header(stamp=seen.header.stamp, frame_id=seen.work_frame),
+                              entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
+        self._await(self._client.server_is_ready, self._limits.server_timeout, 'PickPlace server')
+        if self.cancelled():
+            return Outcome(False, 'cancelled')
+        handle = self._result(self._client.send_goal_async(goal), self._limits.server_timeout, 'answer of PickPlace')
+        if not handle.accepted:
+            return Outcome(False, 'PickPlace rejected the command')
+        try:
+            return self._finish(handle)
+        finally:
+            self._not_before = self._now() + int(1e9 * self._limits.settle_time)
+
+    def feedback(self, step: int, plan: Plan, command: Command | None) -> None:
+        """Pass on a plan and the command that is about to be carried out, if any."""
+        self.step = step
+        self.cost = float(plan.costs[0]) if plan.costs else float('nan')
+        self._tell('plan', command)
+        if self._used is not None:
+            self.show(plan, self._used.message.header)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _age(self, belief: Belief) -> float:
+        return 1e-9 * (self._now() - nanoseconds(belief.message.header.stamp))
+
+    def _is_fresh(self, belief: Belief) -> bool:
+        later = nanoseconds(belief.message.header.stamp) > self._not_before
+        return later and self._age(belief) <= self._limits.max_belief_age
+
+    def _no_belief(self) -> InputError:
+        newest = self._beliefs.peek()
+        wanted = (f'entities at most {self._limits.max_belief_age:g} s old and newer than the last action, '
+                  f'within {self._limits.belief_timeout:g} s')
+        return InputError('belief', wanted, f'the newest is {self._age(newest):.1f} s old' if newest else 'none')
+
+    def _check_session(self, belief: Belief) -> None:
+        if self._session is not None and belief.session != self._session:
+            raise BuildStopped('entity_perception was restarted: the entity ids of the goal lost their meaning')
+
+    def _out_of_date(self, command: Command) -> str:
+        """Why the command must not be carried out (any more), empty if it may: what is seen now decides."""
+        newest = self._beliefs.peek()
+        if newest is None or self._age(newest) > self._limits.max_belief_age:
+            return f'not acting on a stale belief: {self._no_belief()}'
+        self._check_session(newest)
+        if self._used is None or newest.session != self._used.session:
+            return 'entity_perception was restarted since the command was planned'
+        for e in newest.message.entities:
+            if e.id == command.entity_id:
+                away = float(np.hypot(e.position.x - command.pick[0], e.position.y - command.pick[1]))
+                if e.visible and away > self._limits.pick_tolerance:
+                    return f'entity {e.id} has moved by {away:.3f} m since it was planned for'
+                return ''
+        return f'entity {command.entity_id} is no longer there'
+
+    def _tell(self, stage: str, command: Command | None = None) -> None:
+        feedback = BuildGoal.Feedback(step=self.step, cost=self.cost, stage=stage, entity_id=EntityMsg.NONE)
+        if command is not None:
+            feedback.entity_id = command.entity_id
+            feedback.pick, feedback.place = point(command.pick), point(command.place)
+        self._handle.publish_feedback(feedback)
+
+    def _await(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Wait until `condition` holds or the build is cancelled; BuildStopped after `timeout` seconds."""
+        waited = threading.Event()
+        for _ in range(int(timeout / 0.05) + 1):
+            if condition() or self.cancelled():
+                return
+            waited.wait(0.05)
+        raise BuildStopped(str(InputError(what, f'available within {timeout:g} s', 'none')))
+
+    def _result(self, future: Future, timeout: float, what: str) -> Any:
+        """The result of a future that needs no cancelling."""
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(timeout):
+            raise BuildStopped(str(InputError(what, f'within {timeout:g} s', 'none')))
+        return future.result()
+
+    def _finish(self, handle: Any) -> Outcome:
+        """Wait for the end of an accepted action; a cancelled build takes the action with it."""
+        done = threading.Event()
+        future = handle.get_result_async()
+        future.add_done_callback(lambda _: done.set())
+        asked, gone = False, 0
+        limit = self._limits.action_timeout
+        for _ in range(int(2 * limit / 0.1)):
+            if done.wait(0.1):
+                result = future.result().result
+                achieved = (result.achieved.x, result.achieved.y, result.achieved.z)
+                known = bool(np.isfinite(achieved).all()) and result.success
+                return Outcome(bool(result.success), result.message, achieved=achieved if known else None)
+            limit -= 0.1
+            if not asked and (self.cancelled() or limit <= 0):
+                handle.cancel_goal_async()
+                asked = True
+            gone = 0 if self._client.server_is_ready() else gone + 1
+            if gone > 10:
+                raise BuildStopped('the PickPlace server went away during the action')
+        raise BuildStopped(str(InputError('PickPlace', f'done within {self._limits.action_timeout:g} s', 'no result')))

@@ -1,0 +1,309 @@
+"""Camera images in, entities out: the tracker as a ROS 2 node."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from visualization_msgs.msg import MarkerArray
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.msg import EntityArray, ExecutedAction
+from object_centric_ros.nodes import transport
+from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
+from object_centric_ros.nodes.diagnostics import Diagnostics
+from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
+from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.messages import frame_to_message, markers, nanoseconds, seconds
+from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.robot import RobotWatch
+from object_centric_ros.nodes.runner import run_node
+from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.tracking.entities import PickPlace, TrackedFrame
+
+CLOCK_JUMP = 1_000_000_000
+"""An image older than the last one by more than this (ns) means that the clock was set back."""
+
+
+class Tracker(Protocol):
+    """What the node needs of an EntityTracker."""
+
+    camera: PinholeCamera
+    model_id: str
+
+    def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
+             robot_moving: bool = False) -> TrackedFrame:
+        """Take one frame."""
+
+
+@dataclass(frozen=True)
+class PerceptionSettings:
+    """Parameters of the node."""
+
+    checkpoint: str = parameter('', 'model file (.safetensors); empty: the weights that the package ships')
+    device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
+    threads: int = parameter(0, 'CPU threads of the model; 0: OMP_NUM_THREADS, else a third of the cores', 0, 256)
+    seed: int = parameter(0, 'seed of the first guess', 0, 2**31 - 1)
+    work_frame: str = parameter('work_plane', 'frame of positions: origin on the table, x right, y away, z up')
+    camera_position: tuple[float, ...] = parameter(
+        (), 'camera centre x, y, z in work_frame, metres; empty: as the model was trained', -100, 100, lengths=(0, 3))
+    camera_orientation: tuple[float, ...] = parameter(
+        (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
+        -1, 1, lengths=(0, 4, 9))
+    camera_info_wait: float = parameter(
+        2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600)
+    max_rate: float = parameter(0.0, 'most images a second to be processed; 0: as many as come', 0, 1000)
+    motion_threshold: float = parameter(0.02, 'a joint faster than this moves, rad/s or m/s', 0, 10)
+    motion_settle_time: float = parameter(0.5, 'seconds that the robot counts as moving after its last motion', 0, 60)
+    label_image_size: str = parameter('model', 'size of label_image', choices=('model', 'input'))
+    publish_overlay: bool = parameter(True, 'draw and publish overlay and markers while someone subscribes')
+    overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100)
+    overlay_width: int = parameter(320, 'width of overlay, pixels', 32, 8192)
+    image_timeout: float = parameter(2.0, 'seconds without an image after which diagnostics complain', 0.1, 3600)
+
+
+TrackerFactory = Callable[[PerceptionSettings, PinholeCamera | None], Tracker]
+
+
+def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> Tracker:
+    """The learned tracker of the package; imports torch."""
+    from object_centric_ros.tracking.tracker import EntityTracker
+    return EntityTracker.load(settings.checkpoint or None, camera=camera, device=settings.device,
+                              threads=transport.threads_for(settings.threads), seed=settings.seed)
+
+
+class EntityPerception(Node):
+    """Runs a tracker on the newest image, in a thread of its own.
+
+    Args:
+        factory: makes the tracker; tests pass their own.
+        arguments: for `Node`.
+    """
+
+    def __init__(self, factory: TrackerFactory = make_tracker, **arguments: Any) -> None:
+        super().__init__('entity_perception', **arguments)
+        self.settings = s = declare(self, PerceptionSettings)
+        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        self._factory = factory
+        self._tracker: Tracker | None = None
+        self._camera_known = False
+        self._first_image = self._next_load = self._next_drawing = -np.inf
+        self._last_image = time.monotonic()
+        self._last_stamp = 0
+        self._info: CameraInfo | None = None
+        self._robot = RobotWatch(s.motion_threshold, s.motion_settle_time)
+        self._images: Newest[Image] = Newest()
+
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._entities = self.create_publisher(EntityArray, 'entities', QoSProfile(depth=5))
+        self._labels = self.create_publisher(Image, 'label_image', QoSProfile(depth=2))
+        self._overlay = self.create_publisher(Image, 'overlay', QoSProfile(depth=2))
+        self._markers = self.create_publisher(MarkerArray, 'markers', QoSProfile(depth=2))
+        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
+        self.create_subscription(JointState, 'joint_states', self._on_joints,
+                                 QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self.create_subscription(ExecutedAction, 'executed_actions', self._on_action, QoSProfile(depth=10))
+        image = self.create_subscription(Image, 'image', self._on_image, newest)
+        self._topic = image.topic_name
+        self.diagnostics = Diagnostics(self, self._topic)
+        self._watch = self.create_timer(0.5, self._watch_camera)
+        self._worker = threading.Thread(target=self._work, name='tracker', daemon=True)
+        self._worker.start()
+
+    # ---- what comes in (executor's thread: never blocks) -------------------------------------------------------------
+
+    def _on_image(self, message: Image) -> None:
+        self._last_image = time.monotonic()
+        self.diagnostics.count('images_received')
+        if self._images.put(message):
+            self.diagnostics.count('images_replaced_by_newer')
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        before = self._info
+        if before is None or not self._camera_known:
+            self._info = message
+        elif (message.width, message.height, *message.k) != (before.width, before.height, *before.k):
+            self.diagnostics.reject('camera_info_changed', InputError(
+                'camera_info', f'{before.width}x{before.height}, fx {before.k[0]:.2f} as at the start (another camera '
+                'needs a restart of the node)', f'{message.width}x{message.height}, fx {message.k[0]:.2f}'))
+
+    def _on_joints(self, message: JointState) -> None:
+        stamp = seconds(message.header.stamp) or self.get_clock().now().nanoseconds * 1e-9
+        try:
+            bad = self._robot.joints(message.name, message.position, message.velocity, stamp)
+        except InputError as error:
+            self.diagnostics.reject('joint_states_rejected', error)
+            return
+        if bad:
+            self.diagnostics.reject('joint_states_not_finite', InputError(
+                'joint_states', 'finite positions and velocities', f'{bad} others, ignored'))
+
+    def _on_action(self, message: ExecutedAction) -> None:
+        try:
+            if message.header.frame_id != self.settings.work_frame:
+                raise InputError('executed_actions: frame', self.settings.work_frame, message.header.frame_id or 'none')
+            action = PickPlace((message.pick.x, message.pick.y), (message.place.x, message.place.y))
+        except InputError as error:
+            self.diagnostics.reject('executed_actions_rejected', error)
+            return
+        self.diagnostics.count('executed_actions')
+        if self._robot.executed(action if message.success else None, seconds(message.finished)):
+            self.diagnostics.count('executed_actions_late')
+
+    def _watch_camera(self) -> None:
+        silent = time.monotonic() - self._last_image
+        if silent > self.settings.image_timeout:
+            self.diagnostics.condition('camera', 'error', f'no image on {self._topic} for {silent:.0f} s')
+        else:
+            self.diagnostics.condition('camera')
+
+    # ---- the tracker's thread ---------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self._ready()
+        pause = 1 / self.settings.max_rate if self.settings.max_rate else 0.0
+        while not self._images.closed:
+            began = time.monotonic()
+            message = self._images.take(0.5)
+            if message is None:
+                continue
+            try:
+                self._process(message)
+            except InputError as error:
+                self.diagnostics.reject(f'images_rejected ({error.what})', error)
+            except Exception as error:  # one bad frame must not end the node
+                if not rclpy.ok(context=self.context):
+                    return
+                self.diagnostics.reject('errors', f'{error!r}\n{traceback.format_exc()}')
+            self._images.wait_for(lambda _: False, pause - (time.monotonic() - began))
+
+    def _process(self, message: Image) -> None:
+        began = time.perf_counter()
+        image = to_rgb(message)
+        tracker = self._tracker_for(message)
+        if tracker is None or not self._in_order(message):
+            return
+        camera, stamp = tracker.camera, seconds(message.header.stamp)
+        if (message.width, message.height) != (camera.width, camera.height):
+            raise InputError('image size', f'{camera.width}x{camera.height} as at the start (another camera needs a '
+                             'restart of the node)', f'{message.width}x{message.height}')
+        actions, moving = self._robot.at_image(stamp)
+        if len(actions) > 1:
+            self.diagnostics.reject('executed_actions_skipped', InputError(
+                'executed_actions', 'an image between two actions', f'{len(actions)} without: the last is used'))
+        frame = tracker.step(image, actions[-1] if actions else None, stamp, moving)
+        self._entities.publish(frame_to_message(frame, message.header, self.settings.work_frame))
+        self._publish_labels(frame, message)
+        self.diagnostics.took('node_overhead', time.perf_counter() - began - frame.seconds)
+        self.diagnostics.took('model', frame.seconds)
+        self.diagnostics.count('images_processed')
+        age = 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(message.header.stamp))
+        if 0 <= age < 60:  # otherwise the camera's clock is another one
+            self.diagnostics.took('latency', age)
+        self._draw(image, frame, message)
+
+    def _ready(self) -> Tracker | None:
+        """The tracker; where it cannot be made it is tried again every few seconds."""
+        if self._tracker is None and time.monotonic() >= self._next_load:
+            try:
+                self._tracker = self._factory(self.settings, None)
+            except InputError as error:
+                self._next_load = time.monotonic() + 5.0
+                self.diagnostics.reject('model_loads_failed', error)
+                self.diagnostics.condition('model', 'error', f'no model: {error}')
+            else:
+                self.diagnostics.condition('model')
+                self.diagnostics.fact('model_id', self._tracker.model_id)
+                self.get_logger().info(f'model {self._tracker.model_id} is ready, waiting for images on {self._topic}')
+        return self._tracker
+
+    def _tracker_for(self, message: Image) -> Tracker | None:
+        """The tracker once the camera is known, which is settled at the first image for the life of the node."""
+        tracker = self._ready()
+        if tracker is None:
+            self.diagnostics.count('images_without_model')
+            return None
+        if self._camera_known:
+            return tracker
+        if self._first_image == -np.inf:
+            self._first_image = time.monotonic()
+        info = self._info
+        if info is None and time.monotonic() - self._first_image < self.settings.camera_info_wait:
+            self.diagnostics.count('images_waiting_for_camera_info')
+            return None
+        pose = self._pose or (tracker.camera.rotation, tracker.camera.position)
+        own = tracker.camera
+        if info is not None:
+            camera = camera_from_info(info, pose)
+            if np.abs(np.asarray(info.d, float)).max(initial=0.0) > 1e-3:
+                self.diagnostics.reject('camera_info_distorted', InputError(
+                    'camera_info', 'rectified images (d all 0)', f'd = {list(info.d)}, not corrected'))
+        else:
+            self.diagnostics.reject('camera_info_missing', InputError(
+                'camera_info', f'a message within {self.settings.camera_info_wait:g} s', 'none: using the model\'s'))
+            camera = PinholeCamera(own.width, own.height, own.fx, own.fy, own.cx, own.cy, *pose)
+        if (message.width, message.height) != (camera.width, camera.height):
+            raise InputError('image size', f'{camera.width}x{camera.height} of the camera',
+                             f'{message.width}x{message.height}')
+        if not same_camera(camera, own):
+            self._tracker = tracker = self._factory(self.settings, camera)
+        self._camera_known = True
+        return tracker
+
+    def _in_order(self, message: Image) -> bool:
+        """Whether the image is newer than the last one; images without stamps always are."""
+        stamp = nanoseconds(message.header.stamp)
+        if stamp and stamp <= self._last_stamp:
+            if self._last_stamp - stamp < CLOCK_JUMP:
+                self.diagnostics.count('images_out_of_order')
+                return False
+            self.diagnostics.reject('clock_jumps', f'stamps went back by {1e-9 * (self._last_stamp - stamp):.1f} s')
+            self._robot.clear()
+        self._last_stamp = stamp
+        return True
+
+    # ---- pictures ---------------------------------------------------------------------------------------------------
+
+    def _publish_labels(self, frame: TrackedFrame, message: Image) -> None:
+        labels = frame.label_image
+        if self.settings.label_image_size == 'input':
+            labels = draw_labels(frame, message.width, message.height)
+        self._labels.publish(from_array(labels, message.header, 'mono16'))
+
+    def _draw(self, image: NDArray[np.uint8], frame: TrackedFrame, message: Image) -> None:
+        """Overlay and markers, at their own rate and only for subscribers."""
+        now = time.monotonic()
+        if not self.settings.publish_overlay or now < self._next_drawing:
+            return
+        self._next_drawing = now + 1 / self.settings.overlay_rate
+        if self._overlay.get_subscription_count():
+            picture = draw_overlay(image, frame, self.settings.overlay_width)
+            self._overlay.publish(from_array(picture, message.header, 'rgb8'))
+        if self._markers.get_subscription_count():
+            self._markers.publish(markers(frame, message.header.stamp, self.settings.work_frame))
+
+    def stop(self) -> None:
+        """End the tracker's thread."""
+        self._images.close()
+        self._worker.join(5.0)
+
+
+def main(argv: Sequence[str] | None = None, factory: TrackerFactory = make_tracker) -> int:
+    """Run the node."""
+    transport.prepare()
+    return run_node(lambda: EntityPerception(factory), 'entity_perception', argv=argv)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,286 @@
+"""Goals in, pick-and-place commands out: the planner as a ROS 2 node."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.action import ActionClient, ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from object_centric_ros.action import BuildGoal, PickPlace
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
+from object_centric_ros.msg import EntityArray
+from object_centric_ros.nodes import transport
+from object_centric_ros.nodes.build import Belief, BuildLimits, BuildStopped, RosBuild
+from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
+from object_centric_ros.nodes.diagnostics import Diagnostics
+from object_centric_ros.nodes.drawing import draw_plan
+from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.runner import run_node
+from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.planning.commands import Outcome, Plan
+from object_centric_ros.tracking.entities import TrackedFrame
+
+
+class PlannerLike(Protocol):
+    """What the node needs of a Planner."""
+
+    model_id: str
+    camera: PinholeCamera
+
+    def goal_from_image(self, image: NDArray[np.uint8]) -> Any:
+        """A goal from RGB uint8 [H, W, 3]."""
+
+    def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Any:
+        """A goal from places (x, y) in metres by entity id."""
+
+    def plan(self, frame: TrackedFrame, goal: Any, n_steps: int | None = None) -> Plan:
+        """Plan from a frame."""
+
+
+@dataclass(frozen=True)
+class PlannerSettings:
+    """Parameters of the node."""
+
+    checkpoint: str = parameter('', 'model file (.safetensors), that of entity_perception; empty: the shipped weights')
+    device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
+    threads: int = parameter(0, 'CPU threads of the model; 0: OMP_NUM_THREADS, else a third of the cores', 0, 256)
+    seed: int = parameter(0, 'seed of the search', 0, 2**31 - 1)
+    work_frame: str = parameter('work_plane', 'frame of places: origin on the table, x right, y away, z up')
+    camera_position: tuple[float, ...] = parameter(
+        (), 'camera centre x, y, z in work_frame, metres; empty: as the model was trained', -100, 100, lengths=(0, 3))
+    camera_orientation: tuple[float, ...] = parameter(
+        (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
+        -1, 1, lengths=(0, 4, 9))
+    work_area: tuple[float, ...] = parameter(
+        (-0.17, -0.17, 0.17, 0.17), 'x_min, y_min, x_max, y_max of places in work_frame, metres', -10, 10, lengths=(4,))
+    max_belief_age: float = parameter(2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60)
+    settle_time: float = parameter(
+        1.0, 'entities count again when their image is younger than the end of an action by this, seconds', 0, 60)
+    belief_timeout: float = parameter(10.0, 'seconds to wait for such entities before giving up', 0.1, 600)
+    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
+    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
+    pick_tolerance: float = parameter(
+        0.04, 'a command is dropped if its entity has moved farther since it was planned, metres', 0.001, 1)
+
+
+PlannerFactory = Callable[[PlannerSettings, PinholeCamera | None], PlannerLike]
+
+
+def make_planner(settings: PlannerSettings, camera: PinholeCamera | None) -> PlannerLike:
+    """The planner of the package on the learned model; imports torch."""
+    import torch
+
+    from object_centric_ros.planning.planner import Planner
+    torch.set_num_threads(transport.threads_for(settings.threads))
+    return Planner.load(settings.checkpoint or None, camera=camera, device=settings.device, seed=settings.seed)
+
+
+class PickPlacePlanner(Node):
+    """Action server build_goal on top of action client pick_place.
+
+    A goal that cannot be used is accepted and aborted at once: only a result can carry the reason to the client.
+
+    Args:
+        factory: makes the planner; tests pass their own.
+        arguments: for `Node`.
+    """
+
+    def __init__(self, factory: PlannerFactory = make_planner, **arguments: Any) -> None:
+        super().__init__('pick_place_planner', **arguments)
+        self.settings = s = declare(self, PlannerSettings)
+        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        if s.work_area[0] >= s.work_area[2] or s.work_area[1] >= s.work_area[3]:
+            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(s.work_area))
+        self._limits = BuildLimits(s.max_belief_age, s.settle_time, s.belief_timeout, s.server_timeout,
+                                   s.action_timeout, s.pick_tolerance)
+        self._factory = factory
+        self._planner: PlannerLike | None = None
+        self._beliefs: Newest[Belief] = Newest()
+        self._session, self._sequence = 0, 0
+        self._info: CameraInfo | None = None
+        self._busy = threading.Lock()
+        self.diagnostics = Diagnostics(self, 'build_goal')
+
+        group = ReentrantCallbackGroup()
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(EntityArray, 'entities', self._on_entities, newest,  # type: ignore[arg-type]
+                                 callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
+        self._plans = self.create_publisher(Image, 'plan', QoSProfile(depth=2))
+        self._client = ActionClient(self, PickPlace, 'pick_place', callback_group=group)
+        self._check_model()
+        self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
+                                    cancel_callback=lambda _: CancelResponse.ACCEPT)
+
+    def _on_entities(self, message: EntityArray, info: dict[str, Any]) -> None:
+        sequence = info.get('publication_sequence_number') or 0
+        if sequence and sequence <= self._sequence:  # another publisher: perception was restarted
+            self._session += 1
+            self.diagnostics.count('perception_restarts')
+        self._sequence = sequence
+        self._beliefs.put(Belief(message, self._session))
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._info = message
+
+    # ---- the planner ------------------------------------------------------------------------------------------------
+
+    def _check_model(self) -> None:
+        """Load the planner at the start if it can be; otherwise every goal tries again."""
+        try:
+            planner = self._planner_now()
+        except InputError as error:
+            self.get_logger().error(f'no model: {error}')
+        else:
+            self.get_logger().info(f'model {planner.model_id} is ready')
+
+    def _planner_now(self) -> PlannerLike:
+        """The planner for the camera that is known by now."""
+        try:
+            planner = self._planner or self._factory(self.settings, None)
+            camera = planner.camera
+            pose = self._pose or (camera.rotation, camera.position)
+            if self._info is not None:
+                camera = camera_from_info(self._info, pose)
+            else:
+                camera = PinholeCamera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, *pose)
+            if not same_camera(camera, planner.camera):
+                planner = self._factory(self.settings, camera)
+        except InputError as error:
+            self.diagnostics.condition('model', 'error', f'no model: {error}')
+            raise
+        self.diagnostics.condition('model')
+        self.diagnostics.fact('model_id', planner.model_id)
+        self._planner = planner
+        return planner
+
+    # ---- a goal -----------------------------------------------------------------------------------------------------
+
+    def _execute(self, handle: ServerGoalHandle) -> BuildGoal.Result:
+        build: RosBuild | None = None
+        if not self._busy.acquire(blocking=False):
+            return self._refuse(handle, InputError('build_goal', 'one goal at a time', 'another one is under way'))
+        try:
+            planner = self._planner_now()
+            build = RosBuild(self, handle, self._beliefs, self._client, self._limits, planner.model_id)
+            outcome = self._build(handle, planner, build)
+        except InputError as error:
+            return self._refuse(handle, error)
+        except BuildStopped as stop:
+            outcome = Outcome(False, str(stop), build.step if build else 0, build.cost if build else float('nan'))
+        except Exception as error:  # whatever went wrong, the client hears of it and the node goes on
+            if not rclpy.ok(context=self.context):
+                return BuildGoal.Result(success=False, final_cost=float('nan'), message='the node was ended')
+            self.diagnostics.reject('errors', traceback.format_exc())
+            outcome = Outcome(False, f'internal error: {error!r}', build.step if build else 0)
+        finally:
+            self._busy.release()
+        return self._end(handle, outcome)
+
+    def _build(self, handle: ServerGoalHandle, planner: PlannerLike, build: RosBuild) -> Outcome:
+        """Check the goal against what is seen, then run the loop."""
+        from object_centric_ros.planning.loop import BuildLoop
+        request: BuildGoal.Goal = handle.request
+        has_image = bool(request.image.width or request.image.height or len(request.image.data))
+        if has_image == bool(request.places):
+            raise InputError('goal', 'an image or places, exactly one of them', 'both' if has_image else 'neither')
+        self.diagnostics.count('goals')
+        if has_image:
+            image = to_rgb(request.image)
+            if image.shape[:2] != (planner.camera.height, planner.camera.width):
+                raise InputError('goal image size', f'{planner.camera.width}x{planner.camera.height} as of the camera',
+                                 f'{request.image.width}x{request.image.height}')
+            build.observe()
+            goal = planner.goal_from_image(image)
+            picture, targets = model_image(image), None
+        else:
+            places = self._places(request)
+            known = [e.id for e in build.observe().entities]
+            build.pin_ids()
+            unknown = sorted(set(places) - set(known))
+            if unknown:
+                raise InputError('goal: entity id', f'among those in view, {known}', unknown)
+            goal = planner.goal_from_places(places)
+            picture, targets = None, table_to_model(planner.camera, list(places.values()), 0.03)
+        build.show = lambda plan, header: self._show(plan, header, picture, targets)
+        loop = BuildLoop(planner, goal, build.observe, build.act, build.feedback, build.cancelled)
+        return loop.run()
+
+    def _places(self, request: BuildGoal.Goal) -> dict[int, tuple[float, float]]:
+        """The goal's places by entity id, all of them finite, in the work area and named once."""
+        s = self.settings
+        if request.frame_id not in ('', s.work_frame):
+            raise InputError('goal: frame_id', f'{s.work_frame} or empty', request.frame_id)
+        x0, y0, x1, y1 = s.work_area
+        places: dict[int, tuple[float, float]] = {}
+        for item in request.places:
+            x, y = item.place.x, item.place.y
+            if not (x0 <= x <= x1 and y0 <= y <= y1):
+                raise InputError(f'goal: place of entity {item.entity_id}',
+                                 f'x in [{x0:g}, {x1:g}] and y in [{y0:g}, {y1:g}] m', f'({x:g}, {y:g})')
+            if item.entity_id in places:
+                raise InputError('goal: entity id', 'each at most once', f'{item.entity_id} twice')
+            places[item.entity_id] = (x, y)
+        return places
+
+    def _show(self, plan: Plan, header: Header, goal: NDArray[np.uint8] | None,
+              targets: NDArray[np.float64] | None) -> None:
+        self.diagnostics.took('plan', plan.seconds)
+        self.diagnostics.count('plans')
+        if self._plans.get_subscription_count() and len(plan.imagined):
+            self._plans.publish(from_array(draw_plan(goal, plan.imagined, targets), header, 'rgb8'))
+
+    # ---- results ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, handle: ServerGoalHandle, error: InputError) -> BuildGoal.Result:
+        self.diagnostics.reject('goals_refused', error)
+        handle.abort()
+        return BuildGoal.Result(success=False, final_cost=float('nan'), message=str(error))
+
+    def _end(self, handle: ServerGoalHandle, outcome: Outcome) -> BuildGoal.Result:
+        if outcome.success:
+            handle.succeed()
+            kind = 'goals_reached'
+        elif handle.is_cancel_requested:
+            handle.canceled()
+            kind = 'goals_cancelled'
+        else:
+            handle.abort()
+            kind = 'goals_given_up'
+        self.diagnostics.count(kind)
+        self.get_logger().info(f'{kind} after {outcome.steps} commands: {outcome.message or "ok"}')
+        return BuildGoal.Result(success=bool(outcome.success), steps=int(outcome.steps), final_cost=float(outcome.cost),
+                                message='' if outcome.success else outcome.message)
+
+    def stop(self) -> None:
+        """End a build under way and all its waits."""
+        self._beliefs.close()
+        deadline = time.monotonic() + 5.0
+        if self._busy.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._busy.release()
+
+
+def main(argv: Sequence[str] | None = None, factory: PlannerFactory = make_planner) -> int:
+    """Run the node."""
+    transport.prepare()
+    return run_node(lambda: PickPlacePlanner(factory), 'pick_place_planner', threads=4, argv=argv)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
