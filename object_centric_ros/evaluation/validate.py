@@ -60,5 +60,7 @@ def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, bat
                 add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
                 add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
                 add(f'mse_{name}', (scene.image - images[:, t]).square().mean((1, 2, 3)))
+        alone = model.decode(model.infer(images[:, -1], generator=generator).mean)
+        add('ari_f_alone', foreground_ari(labels[rows, -1], alone.masks.argmax(1).cpu().numpy()))
     return {k: np.concatenate(v) for k, v in values_of.items()}
 

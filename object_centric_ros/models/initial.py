@@ -46,7 +46,7 @@ class InitialBelief(nn.Module):
 
 
 def seed_positions(image: Tensor, explained: Tensor, seeds: int, threshold: float = 0.1, reach: float = 0.35,
-                   colour_reach: float = 0.15, core: float = 0.2) -> Tensor:
+                   colour_reach: float = 0.2, core: float = 0.15) -> Tensor:
     """Places that an explanation of the image leaves unexplained, most salient first.
 
     The squared error, averaged over about the size of a small object, is searched for its maximum; around it, what
@@ -83,13 +83,21 @@ def seed_positions(image: Tensor, explained: Tensor, seeds: int, threshold: floa
         alike = (small - colour).square().sum(1) / (2 * colour_reach ** 2)
         error = error * (1 - torch.exp(-near - alike)).clamp(min=0)
         # What lies right at the seed is taken whatever its colour is (shaded faces, anti-aliased edges).
-        error = error * (1 - torch.exp(-near * (reach / core) ** 2)).clamp(min=0)
+        error = error * (1 - torch.exp(-(near * (reach / core) ** 2) ** 2)).clamp(min=0)
         positions.append(torch.where(peak[:, None] > threshold, where, torch.full_like(where, PARKED)))
     return torch.stack(positions, 1)
 
 
-def place(belief: Belief, slots: Tensor, where: Tensor) -> Belief:
-    """The belief with the positions of `slots` [n] set to `where` [B, n, 2] (anchored beliefs)."""
-    mean = belief.mean.clone()
-    mean[:, slots, :2] = where.to(mean.dtype)
+def parked(belief: Belief) -> Tensor:
+    """Which slots wait outside of the image [B, K] (anchored beliefs)."""
+    return belief.mean[..., 0] > PARKED - 0.5
+
+
+def place_parked(belief: Belief, where: Tensor) -> Belief:
+    """The belief with its parked slots put on the places [B, n, 2], in order, as far as either reaches."""
+    waiting = parked(belief)
+    rank = waiting.cumsum(1) - 1
+    use = waiting & (rank < where.shape[1])
+    target = where.gather(1, rank.clamp(0, where.shape[1] - 1)[..., None].expand(-1, -1, 2)).to(belief.mean.dtype)
+    mean = torch.cat([torch.where(use[..., None], target, belief.mean[..., :2]), belief.mean[..., 2:]], -1)
     return Belief(mean, belief.log_std, belief.memory)

@@ -21,7 +21,7 @@ from object_centric_ros.models.belief import Belief, Scene, gaussian_kl
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
-from object_centric_ros.models.initial import InitialBelief, place, seed_positions
+from object_centric_ros.models.initial import InitialBelief, place_parked, seed_positions
 from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
 
 
@@ -179,15 +179,30 @@ class Parts(nn.Module):
         with torch.no_grad():
             background = self.decoder(belief.mean[:, :1], self.local(1)).colours[:, 0]
             where = seed_positions(image, background, belief.mean.shape[1] - 1)
-        return place(belief, torch.arange(1, belief.mean.shape[1], device=image.device), where)
+        return place_parked(belief, where)
+
+    def complete(self, belief: Belief, image: Tensor) -> Belief:
+        """Put parked slots on what the decoded belief leaves unexplained (anchored models; others are returned as is)."""
+        if not (self.config.anchored and self.config.background_slot):
+            return belief
+        with torch.no_grad():
+            where = seed_positions(image, self.decode(belief.mean).image, belief.mean.shape[1] - 1)
+        return place_parked(belief, where)
 
     def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None, action: Tensor | None = None,
               generator: torch.Generator | None = None, feedback: bool = True) -> Belief:
-        """Belief of a first frame (belief None: `first`, then `first_iterations`) or of a later one (`iterations`)."""
-        new = belief is None
-        features = None if feedback and self.config.gradient_feedback else self.encode(image)
+        """Belief of a first frame (belief None) or of a later one.
+
+        A first frame takes `first`, `first_iterations` refinements without gradient feedback, `complete`, and then
+        `iterations` refinements; a later one `iterations`.
+        """
         if belief is None:
+            features = self.encode(image)
             belief = self.first(image, None, generator, features)
-        for _ in range(iterations or (self.config.first_iterations if new else self.config.iterations)):
-            belief, _ = self.refine(belief, image, action, None, features, feedback)
+            for _ in range(self.config.first_iterations):
+                belief, _ = self.refine(belief, image, None, None, features, feedback=False)
+            belief = self.complete(belief, image)
+        shared = None if feedback and self.config.gradient_feedback else self.encode(image)
+        for _ in range(iterations or self.config.iterations):
+            belief, _ = self.refine(belief, image, action, None, shared, feedback)
         return belief

@@ -29,13 +29,19 @@ def elbo(model: Parts, belief: Belief, image: Tensor, generator: torch.Generator
     return loss.mean() / image[0, 0].numel(), terms
 
 
-def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autocast: torch.autocast) -> tuple[Tensor, Terms]:
-    """Single images [B, 3, H, W]: first guess, refinements without gradient feedback, ELBO of the last belief."""
+def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autocast: torch.autocast,
+                rounds: int = 1) -> tuple[Tensor, Terms]:
+    """Single images [B, 3, H, W]: first guess, refinements without gradient feedback, ELBO of the last belief.
+
+    With two rounds, slots are also put on what the first round leaves unexplained, and refined once more.
+    """
     with autocast:
         features = model.encode(images)
         belief = model.first(images, None, generator, features)
         for _ in range(model.config.first_iterations):
             belief, _ = model.refine(belief, images, None, None, features, feedback=False)
+        if rounds > 1:
+            belief, _ = model.refine(model.complete(belief, images), images, None, None, features, feedback=False)
     return elbo(model, belief, images, generator, autocast)
 
 
@@ -48,9 +54,7 @@ def sequence_loss(model: Parts, images: Tensor, actions: Tensor, generator: torc
         observed: frames from this index on are predicted only.
     """
     with autocast:
-        belief = model.first(images[:, 0], None, generator)
-        for _ in range(model.config.first_iterations):
-            belief, _ = model.refine(belief, images[:, 0])
+        belief = model.infer(images[:, 0], generator=generator)
     total, terms = elbo(model, belief, images[:, 0], generator, autocast)
     count = 1
     for t in range(1, images.shape[1]):

@@ -21,6 +21,7 @@ class Stage:
         batch: sequences or images in a batch.
         lr: peak learning rate; warm-up over `warmup` steps, linear decay to 5 % over the last 30 % of the stage.
         arm_fraction: part of the frames that are taken with the arm in view, where the data have such.
+        rounds: 2 = slots are also put on what a first round leaves unexplained ('frames').
         horizon: frames of a sequence.
         unobserved: part of the batches whose last frames are not observed (roll-out).
         episodes: how many episodes the dynamics stage infers beliefs of.
@@ -34,6 +35,7 @@ class Stage:
     lr: float = 6e-4
     warmup: int = 200
     arm_fraction: float = 0.0
+    rounds: int = 1
     horizon: int = 1
     unobserved: float = 0.0
     episodes: int = 2000

@@ -87,8 +87,7 @@ class Trainer:
     def _stage(self, stage: Stage, seconds: float, board: SummaryWriter) -> None:
         bar = tqdm(total=round(seconds), initial=round(self.progress['stage_seconds']), unit='s', desc=stage.objective,
                    mininterval=5)
-        if stage.likelihood:
-            self.model.likelihood = LIKELIHOODS[stage.likelihood](self.config.model.sigma)
+        self.model.likelihood = LIKELIHOODS[stage.likelihood or self.config.model.likelihood](self.config.model.sigma)
         self.model.config = replace(self.config.model, beta=stage.beta) if stage.beta >= 0 else self.config.model
         last_save = last_validation = time.monotonic()
         while self.progress['stage_seconds'] < seconds:
@@ -114,6 +113,7 @@ class Trainer:
                 last_validation = time.monotonic()
         bar.close()
         self.model.config = self.config.model
+        self.model.likelihood = LIKELIHOODS[self.config.model.likelihood](self.config.model.sigma)
 
     def _rate(self, stage: Stage, done: float) -> None:
         rate = stage.lr * min(1.0, (self.progress['step'] + 1) / stage.warmup) * min(1.0, max(0.05, (1 - done) / 0.3))
@@ -123,7 +123,8 @@ class Trainer:
     def _loss(self, stage: Stage) -> tuple[Tensor, Terms]:
         if stage.objective == 'frames':
             images = self.data.images(self.rng, stage.batch, stage.arm_fraction).to(self.device)
-            return frames_loss(self.model, images.contiguous(memory_format=torch.channels_last), self.generator, self.autocast)
+            images = images.contiguous(memory_format=torch.channels_last)
+            return frames_loss(self.model, images, self.generator, self.autocast, stage.rounds)
         if stage.objective == 'dynamics':
             before, after, actions = self._inferred_pairs(stage)
             rows = torch.from_numpy(self.rng.integers(0, len(actions), stage.batch)).to(self.device)

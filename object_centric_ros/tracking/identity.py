@@ -1,0 +1,164 @@
+"""Identity: which slot is which entity, through occlusion, moves and loss. NumPy only; knows nothing of the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from object_centric_ros.tracking.observation import SlotViews
+from object_centric_ros.tracking.settings import TrackerConfig
+
+
+@dataclass
+class Record:
+    """What is remembered of an entity; lengths in model pixels."""
+
+    id: int
+    slot: int | None
+    colour: list[float]
+    area: float
+    centroid: list[float]
+    seen: float
+    misses: int = 0
+    visible: bool = True
+
+
+@dataclass
+class Identities:
+    """The ledger of entities.
+
+    `judge` says which slots still show what they showed; `update` then books births, finds, losses and retirements.
+    """
+
+    config: TrackerConfig
+    records: dict[int, Record] = field(default_factory=dict)
+    next_id: int = 1
+    candidates: dict[int, tuple[int, list[float]]] = field(default_factory=dict)
+
+    def of_slot(self, slot: int) -> Record | None:
+        """The entity that a slot holds."""
+        return next((r for r in self.records.values() if r.slot == slot), None)
+
+    def judge(self, views: SlotViews, moved: bool) -> NDArray[np.bool_]:
+        """Which slots still look like the entity they hold [K]; True for slots that hold none.
+
+        Args:
+            views: of the refined belief.
+            moved: whether an action was executed since the last frame, so that jumps are expected.
+        """
+        good = np.ones(len(views.area), bool)
+        for record in self.records.values():
+            if record.slot is not None:
+                good[record.slot] = self._same(record, views, record.slot, moved)
+        return good
+
+    def _same(self, record: Record, views: SlotViews, slot: int, moved: bool) -> bool:
+        c = self.config
+        if views.area[slot] < max(c.min_area / 2, c.area_gate * record.area):
+            return False
+        if np.linalg.norm(views.colour[slot] - record.colour) > c.colour_gate:
+            return False
+        return moved or bool(np.linalg.norm(views.centroid[slot] - record.centroid) <= c.jump_gate)
+
+    def update(self, views: SlotViews, good: NDArray[np.bool_], stamp: float, frozen: bool, background: int | None,
+               size: int) -> list[int]:
+        """Book one frame.
+
+        Args:
+            views, good: of this frame.
+            stamp: seconds.
+            frozen: the robot is in the way: nothing is born, found or given up.
+            background: the slot that is never an entity.
+            size: S, side of the model image.
+
+        Returns:
+            slots that hold nothing any more and may be parked.
+        """
+        c = self.config
+        free: list[int] = []
+        for record in self.records.values():
+            if record.slot is not None and good[record.slot]:
+                self._saw(record, views, record.slot, stamp)
+            else:
+                record.visible = False
+                record.misses += not frozen
+                if record.slot is not None and not frozen and record.misses >= 3:
+                    free.append(record.slot)
+                    record.slot = None
+        held = {r.slot for r in self.records.values()} | set(free)
+        for slot in range(len(views.area)):
+            if slot == background or slot in held:
+                continue
+            if frozen or not self._steady(views, slot, size):
+                self.candidates.pop(slot, None)
+                if not frozen and 0 < views.area[slot] < c.min_area:
+                    free.append(slot)
+                continue
+            count, last = self.candidates.get(slot, (0, views.centroid[slot].tolist()))
+            still = np.linalg.norm(views.centroid[slot] - last) <= c.birth_motion
+            self.candidates[slot] = (count + 1 if still else 1, views.centroid[slot].tolist())
+            if self.candidates[slot][0] >= c.birth_frames:
+                del self.candidates[slot]
+                free += self._take(views, slot, stamp)
+        for record in list(self.records.values()):
+            if stamp - record.seen > c.retire_after and not frozen:
+                if record.slot is not None:
+                    free.append(record.slot)
+                del self.records[record.id]
+        return free
+
+    def duplicates(self, views: SlotViews, background: int | None) -> list[int]:
+        """Slots that share their thing with another slot, the lesser of each pair."""
+        c, lesser = self.config, []
+        slots = [s for s in range(len(views.area)) if s != background and views.area[s] > 0]
+        for i, a in enumerate(slots):
+            for b in slots[i + 1:]:
+                near = np.linalg.norm(views.centroid[a] - views.centroid[b]) < c.merge_distance
+                if near and np.linalg.norm(views.colour[a] - views.colour[b]) < c.colour_gate:
+                    rank = [(self.of_slot(s) is not None, views.area[s]) for s in (a, b)]
+                    lesser.append(a if rank[0] < rank[1] else b)
+        for slot in lesser:
+            record = self.of_slot(slot)
+            if record is not None:
+                record.slot = None
+        return lesser
+
+    def _steady(self, views: SlotViews, slot: int, size: int) -> bool:
+        c = self.config
+        return bool(c.min_area <= views.area[slot] <= c.background_area * size ** 2 and views.sharpness[slot] > 0.5)
+
+    def _take(self, views: SlotViews, slot: int, stamp: float) -> list[int]:
+        """A steady new slot: an unseen entity found again, or a new one. Returns the slot it had before, if any."""
+        lost = [(float(np.linalg.norm(views.colour[slot] - r.colour)), r.id) for r in self.records.values() if not r.visible]
+        lost = [x for x in lost if x[0] < self.config.match_colour]
+        if lost:
+            record = self.records[min(lost)[1]]
+            before = [] if record.slot is None else [record.slot]
+            record.slot = slot
+            record.area = float(views.area[slot])
+            self._saw(record, views, slot, stamp)
+            return before
+        self.records[self.next_id] = Record(self.next_id, slot, views.colour[slot].tolist(), float(views.area[slot]),
+                                            views.centroid[slot].tolist(), stamp)
+        self.next_id += 1
+        return []
+
+    def _saw(self, record: Record, views: SlotViews, slot: int, stamp: float) -> None:
+        rate = 0.1
+        record.colour = ((1 - rate) * np.asarray(record.colour) + rate * views.colour[slot]).tolist()
+        record.area = (1 - rate) * record.area + rate * float(views.area[slot])
+        record.centroid = views.centroid[slot].tolist()
+        record.seen, record.misses, record.visible = stamp, 0, True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for snapshots."""
+        return {'next_id': self.next_id, 'records': [asdict(r) for r in self.records.values()]}
+
+    def from_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `to_dict` gave."""
+        self.next_id = int(state['next_id'])
+        self.records = {int(r['id']): Record(**r) for r in state['records']}
+        self.candidates = {}

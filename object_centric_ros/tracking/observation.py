@@ -1,0 +1,70 @@
+"""What a decoded belief shows of each slot: mask, area, place, colour, sharpness, fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from object_centric_ros.models.belief import Scene
+
+
+@dataclass(frozen=True)
+class SlotViews:
+    """Per-slot measurements of one frame; arrays over K slots, pixels of the model image.
+
+    Attributes:
+        owner: slot that owns each pixel [S, S].
+        area: pixels owned [K].
+        centroid: mean (u, v) of the owned pixels, weighted by the mask [K, 2]; NaN where area is 0.
+        box: (u0, v0, u1, v1) [K, 4].
+        colour: mean image colour over the owned pixels [K, 3].
+        decoded_colour: mean decoded colour over them [K, 3].
+        sharpness: mean mask weight over them [K].
+        fit: exp(-mean squared error / (2 * 0.1^2)) over them [K].
+    """
+
+    owner: NDArray[np.intp]
+    area: NDArray[np.float64]
+    centroid: NDArray[np.float64]
+    box: NDArray[np.float64]
+    colour: NDArray[np.float64]
+    decoded_colour: NDArray[np.float64]
+    sharpness: NDArray[np.float64]
+    fit: NDArray[np.float64]
+
+
+def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: NDArray[np.float32]) -> SlotViews:
+    """Measure each slot.
+
+    Args:
+        masks: [K, S, S]; colours: [K, 3, S, S]; image: [3, S, S] in [0, 1].
+    """
+    k, size = masks.shape[0], masks.shape[1]
+    owner = masks.argmax(0)
+    hard = owner[None] == np.arange(k)[:, None, None]
+    weight = np.where(hard, masks, 0.0).reshape(k, -1).astype(np.float64)
+    total = weight.sum(1)
+    safe = np.maximum(total, 1e-9)
+    v, u = np.divmod(np.arange(size * size), size)
+    centroid = np.stack([weight @ (u + 0.5), weight @ (v + 0.5)], 1) / safe[:, None]
+    area = hard.reshape(k, -1).sum(1).astype(float)
+    centroid[area == 0] = np.nan
+    flat_image = image.reshape(3, -1).astype(np.float64)
+    decoded = (weight[:, None] * colours.reshape(k, 3, -1)).sum(2) / safe[:, None]
+    error = np.square(colours.reshape(k, 3, -1) - flat_image).mean(1)
+    fit = np.exp(-(weight * error).sum(1) / safe / 0.02)
+    box = np.zeros((k, 4))
+    for slot in np.flatnonzero(area):
+        rows, columns = np.flatnonzero(hard[slot].any(1)), np.flatnonzero(hard[slot].any(0))
+        box[slot] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
+    return SlotViews(owner, area, centroid, box, weight @ flat_image.T / safe[:, None], decoded, sharpness, fit)
+
+
+def scene_arrays(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Masks [K, S, S] and colours [K, 3, S, S] of the first scene of a batch, on the CPU."""
+    with torch.no_grad():
+        return scene.masks[0].float().cpu().numpy(), scene.colours[0].float().cpu().numpy()

@@ -1,0 +1,46 @@
+"""Parameters of the tracker, all lengths in model pixels or metres as said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from object_centric_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How slots become entities.
+
+    Attributes:
+        min_area: smallest mask of an entity, model pixels.
+        background_area: a slot that fills more than this part of the image is background.
+        birth_frames: frames in a row that a new slot must hold still and be sure of its pixels to become an entity.
+        birth_motion: how far it may move between those frames, model pixels.
+        retire_after: seconds that an entity may stay unseen before its id is given up.
+        colour_gate: largest change of mean colour (RGB distance) at which a slot still shows the same thing.
+        area_gate: a slot whose mask shrinks below this part of its usual size is taken to be covered.
+        jump_gate: farthest a thing moves between frames without an executed action, model pixels.
+        match_colour: largest colour distance at which an unseen entity is found again in a new slot.
+        merge_distance: two slots closer than this (model pixels) with like colours are one thing.
+        unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
+        settle_iterations: refinements of the first frame after an executed action.
+        object_height: height of an object's centre above what it stands on, metres.
+    """
+
+    min_area: float = 10.0
+    background_area: float = 0.35
+    birth_frames: int = 2
+    birth_motion: float = 1.5
+    retire_after: float = 10.0
+    colour_gate: float = 0.25
+    area_gate: float = 0.3
+    jump_gate: float = 4.0
+    match_colour: float = 0.3
+    merge_distance: float = 3.5
+    unexplained: float = 0.08
+    settle_iterations: int = 3
+    object_height: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.birth_frames < 1 or self.settle_iterations < 1 or self.retire_after <= 0 or self.object_height < 0:
+            raise InputError('tracker', 'birth_frames >= 1, settle_iterations >= 1, retire_after > 0, object_height >= 0', self)

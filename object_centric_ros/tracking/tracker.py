@@ -1,0 +1,226 @@
+"""The streaming engine: one frame in, entities with persistent ids out.
+
+A frame goes through the model's cycle (predict after an executed action, refine, decode); the ledger of `identity` then
+decides what each slot stands for. A slot whose thing is covered keeps its belief, so that entities outlive the arm.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib.resources import as_file, files
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
+from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.checkpoint import load_model
+from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
+from object_centric_ros.models.parts import Parts
+from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
+from object_centric_ros.tracking.heights import stacked_positions
+from object_centric_ros.tracking.identity import Identities
+from object_centric_ros.tracking.observation import SlotViews, scene_arrays, view_slots
+from object_centric_ros.tracking.settings import TrackerConfig
+
+SHIPPED = 'tabletop_parts.safetensors'
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto', 'cpu', 'cuda' or 'cuda:N' as a torch device; an InputError where there is no such device."""
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if name != 'cpu' and not (name.startswith('cuda') and torch.cuda.is_available()):
+        raise InputError('device', 'auto, cpu or, on a machine with a GPU, cuda[:n]', name)
+    return torch.device(name)
+
+
+def load_weights(path: str | None, device: torch.device) -> tuple[Parts, dict[str, Any]]:
+    """A model file, or the weights that the package ships when no path is given."""
+    if path:
+        return load_model(path, device)
+    with as_file(files('object_centric_ros') / 'weights' / SHIPPED) as shipped:
+        return load_model(shipped, device)
+
+
+class EntityTracker:
+    """Follows the things in a camera stream.
+
+    Args:
+        model: a trained model in eval mode.
+        record: its training record; holds the camera it was trained with.
+        camera: of the images to come; None = the record's. Its pose gives positions in metres.
+        config: thresholds.
+        device: where to run.
+        seed: of the noise of the first guess.
+    """
+
+    def __init__(self, model: Parts, record: dict[str, Any], camera: PinholeCamera | None = None,
+                 config: TrackerConfig | None = None, device: str = 'auto', seed: int = 0) -> None:
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.model_id = str(record.get('model_id', 'unsaved'))
+        self.camera = camera or PinholeCamera.from_dict(record['camera'])
+        self.config = config or TrackerConfig()
+        self.seed = seed
+        self.size = model.config.image_size
+        self.background = 0 if model.config.background_slot else None
+        self.reset()
+
+    @classmethod
+    def load(cls, path: str | None = None, camera: PinholeCamera | None = None, config: TrackerConfig | None = None,
+             device: str = 'auto', threads: int = 0, seed: int = 0) -> EntityTracker:
+        """A tracker from a model file (None: the shipped weights); `threads` > 0 sets torch's CPU threads."""
+        if threads > 0:
+            torch.set_num_threads(threads)
+        model, record = load_weights(path, choose_device(device))
+        return cls(model, record, camera, config, device, seed)
+
+    def reset(self) -> None:
+        """Forget everything; ids start anew."""
+        self.belief: Belief | None = None
+        self.identities = Identities(self.config)
+        self.snapshots: dict[int, SlotState] = {}
+        self.generator = torch.Generator(self.device).manual_seed(self.seed)
+
+    def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
+             robot_moving: bool = False) -> TrackedFrame:
+        """Take one frame.
+
+        Args:
+            image: RGB uint8 [H, W, 3] of the camera's size.
+            action: what was executed since the last frame.
+            stamp: of the image, seconds.
+            robot_moving: the arm may be in the picture: known things are followed, nothing new is believed.
+
+        Raises:
+            InputError: the image does not fit the camera, or the stamp is not finite.
+        """
+        if image.shape != (self.camera.height, self.camera.width, 3):
+            raise InputError('image', f'uint8 [{self.camera.height}, {self.camera.width}, 3]', f'{image.dtype} {list(image.shape)}')
+        if not np.isfinite(stamp):
+            raise InputError('stamp', 'finite seconds', stamp)
+        small = model_image(image, self.size)
+        began = time.perf_counter()
+        x = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float() / 255
+        prior, belief = self._infer(x, action)
+        with torch.no_grad():
+            scene = self.model.decode(belief.mean)
+        masks, colours = scene_arrays(scene)
+        pixels = x[0].cpu().numpy()
+        views = view_slots(masks, colours, pixels)
+        good = self.identities.judge(views, moved=action is not None)
+        if prior is not None:
+            belief = _mix(torch.from_numpy(good).to(self.device), belief, prior)
+        free = self.identities.update(views, good, stamp, robot_moving, self.background, self.size)
+        if not robot_moving:
+            free += self.identities.duplicates(views, self.background)
+            belief = self._rearrange(belief, free, x, scene.image)
+        self.belief = belief.detach()
+        seconds = time.perf_counter() - began
+        reconstruction = (masks[:, None] * colours).sum(0)
+        return self._frame(small, views, masks, colours, reconstruction, stamp, seconds)
+
+    def _infer(self, x: Tensor, action: PickPlace | None) -> tuple[Belief | None, Belief]:
+        """(guess before the image, belief after it); the guess is None for a first frame."""
+        if self.belief is None:
+            with torch.no_grad():
+                return None, self.model.infer(x, generator=self.generator)
+        prior, told, iterations = self.belief, None, self.model.config.iterations
+        with torch.no_grad():
+            if action is not None:
+                told = self.action_vector(action)
+                prior = self.model.predict(prior, told)
+                iterations = self.config.settle_iterations
+            return prior, self.model.infer(x, prior, iterations, told)
+
+    def action_vector(self, action: PickPlace) -> Tensor:
+        """(1, pick u, v, place u, v) [1, 5] as the model takes it."""
+        uv = table_to_model(self.camera, [action.pick_xy, action.place_xy], self.config.object_height).reshape(-1)
+        return torch.tensor([[1.0, *uv]], dtype=torch.float32, device=self.device)
+
+    def _rearrange(self, belief: Belief, free: list[int], x: Tensor, explained: Tensor) -> Belief:
+        """Park slots that hold nothing; put parked ones where the picture is not explained."""
+        if not (self.model.config.anchored and self.background is not None):
+            return belief
+        if free:
+            mean, log_std, memory = belief.mean.clone(), belief.log_std.clone(), belief.memory.clone()
+            fresh = self.model.start(1, mean.shape[1], self.generator)
+            for slot in set(free):
+                mean[:, slot], log_std[:, slot], memory[:, slot] = fresh.mean[:, slot], fresh.log_std[:, slot], 0.0
+            belief = Belief(mean, log_std, memory)
+        if (belief.mean[0, :, 0] > PARKED - 0.5).any():
+            belief = place_parked(belief, seed_positions(x, explained, belief.mean.shape[1] - 1, self.config.unexplained))
+        return belief
+
+    def _frame(self, small: NDArray[np.uint8], views: SlotViews, masks: NDArray[np.float32], colours: NDArray[np.float32],
+               reconstruction: NDArray[np.float32], stamp: float, seconds: float) -> TrackedFrame:
+        states = self._states()
+        side = min(self.camera.width, self.camera.height)
+        scale = side / self.size
+        offset = np.array([(self.camera.width - side) / 2, (self.camera.height - side) / 2])
+        records = list(self.identities.records.values())
+        centroids = np.array([r.centroid for r in records]).reshape(-1, 2) * scale + offset
+        positions = stacked_positions(self.camera, centroids, self.config.object_height)
+        labels = np.zeros((self.size, self.size), np.uint16)
+        entities = []
+        for record, centroid, position in zip(records, centroids, positions, strict=True):
+            slot = record.slot
+            if slot is not None:
+                self.snapshots[record.id] = states[slot]
+            if slot is not None and record.visible:
+                labels[views.owner == slot] = record.id
+            sure = float(views.sharpness[slot] * views.fit[slot]) if slot is not None and record.visible else 0.0
+            box = views.box[slot] if slot is not None and record.visible else np.tile(record.centroid, 2)
+            u0, v0, u1, v1 = (box.reshape(2, 2) * scale + offset).reshape(-1)
+            entities.append(Entity(
+                record.id, self.snapshots[record.id], sure, record.visible, tuple(map(float, position)),  # type: ignore[arg-type]
+                (float(centroid[0]), float(centroid[1])), (float(u0), float(v0), float(u1), float(v1)),
+                float((views.area[slot] if slot is not None else 0) * scale ** 2), tuple(record.colour)))  # type: ignore[arg-type]
+        self.snapshots = {r.id: self.snapshots[r.id] for r in records}
+        held = {r.slot for r in records}
+        background = tuple(s for s in states if s.slot not in held)
+        return TrackedFrame(stamp, self.model_id, tuple(entities), background, labels, masks, colours, reconstruction, small, seconds)
+
+    def _states(self) -> list[SlotState]:
+        assert self.belief is not None
+        mean, std, memory = (t[0].cpu().numpy() for t in (self.belief.mean, self.belief.std, self.belief.memory))
+        return [SlotState(k, mean[k], std[k], memory[k]) for k in range(len(mean))]
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot: arrays, and the ledger as JSON; empty before the first frame."""
+        if self.belief is None:
+            return {}
+        tensors = {k: getattr(self.belief, k).cpu().numpy() for k in ('mean', 'log_std', 'memory')}
+        return {**tensors, 'ledger': json.dumps(self.identities.to_dict()), 'model_id': self.model_id}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot of the same weights.
+
+        Raises:
+            InputError: the snapshot is of another model or damaged.
+        """
+        if not state:
+            self.reset()
+            return
+        if state.get('model_id') != self.model_id:
+            raise InputError('tracker state', f'of model {self.model_id}', state.get('model_id'))
+        try:
+            belief = Belief(*(torch.from_numpy(np.array(state[k])).to(self.device) for k in ('mean', 'log_std', 'memory')))
+            self.identities.from_dict(json.loads(state['ledger']))
+        except (KeyError, TypeError, ValueError) as e:
+            raise InputError('tracker state', 'mean, log_std, memory and ledger', e) from e
+        self.belief = belief
+        states = self._states()
+        self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
+
+
+def _mix(choose: Tensor, a: Belief, b: Belief) -> Belief:
+    """Slots of `a` where `choose` [K] is true, of `b` elsewhere."""
+    pick = choose[None, :, None]
+    return Belief(torch.where(pick, a.mean, b.mean), torch.where(pick, a.log_std, b.log_std), torch.where(pick, a.memory, b.memory))
