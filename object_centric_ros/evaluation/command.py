@@ -72,7 +72,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
         horizon_rows.append((h, *_mean(ours)[::2], *_mean(copy)[::2], float(ours.mean() / copy.mean()),
                              *_mean(copy - ours)[::2], f'{np.mean(ours < copy):.1%}', len(ours)))
     print('Open-loop prediction from the first frame and the actions, against copying the first frame (MSE):')
-    header = ('steps', 'predicted', 'std error', 'copied', 'std error', 'ratio', 'gain', 'std error', 'better in', 'count')
+    header = ('steps', 'predicted', 'std error', 'copied', 'std error', 'ratio', 'gain', 'std error', 'better', 'count')
     print(text_table(header, horizon_rows))
     return 0
 

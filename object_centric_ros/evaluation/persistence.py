@@ -137,7 +137,8 @@ def follow(tracker: EntityTracker, world: TabletopWorld, seed: int, blocks: int,
         steps = _teleported(world, action, rng, views) if execution == 'teleport' else _with_arm(world, action, fps)
         for _ in steps:
             look(moving=True)
-        look(PickPlace(tuple(action[:2].tolist()), tuple(action[2:].tolist())))
+        x0, y0, x1, y1 = map(float, action)
+        look(PickPlace((x0, y0), (x1, y1)) if moves else None)
         look()
     for _ in range(WARM_UP):
         labels = look()
