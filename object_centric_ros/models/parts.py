@@ -92,6 +92,8 @@ class Parts(nn.Module):
         self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers, c.anchored)
         self.initial = InitialBelief(c.latent, self.dynamics.memory, c.background_slot, c.anchored)
         self.encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
+        if c.gradient_feedback:  # silent until a stage with feedback teaches it, as the context of the refiner is
+            nn.init.zeros_(self.encoder.convolutions[0].weight[:, 3:])  # type: ignore[arg-type]
         context = c.action_size + (2 * c.latent if c.gradient_feedback else 0)
         self.refiner = SlotAttentionRefiner(c.latent, c.encoder_channels[-1], context, c.attention_size, c.hidden, c.update,
                                             c.anchored, c.top_down)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 import torch
 
@@ -41,6 +42,13 @@ def run(args: argparse.Namespace) -> int:
     trainer = Trainer(config, data, held_out, args.out, args.minutes, device, args.initial)
     print(f'{sum(p.numel() for p in trainer.model.parameters()):,} parameters, {len(data)} episodes, device {device}, '
           f'{torch.get_num_threads()} threads, from minute {trainer.progress["seconds"] / 60:.1f} of {args.minutes:g}', flush=True)
+
+    def stop(signum: int, frame: object) -> None:
+        trainer.stop = True
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     for key, value in trainer.run().items():
         print(f'{key:>12} {value:.5f}')
-    return 0
+    if trainer.stop:
+        print(f'stopped at minute {trainer.progress["seconds"] / 60:.1f}; the same command goes on from there')
+    return 130 if trainer.stop else 0

@@ -49,6 +49,7 @@ class Trainer:
                  device: str = 'cpu', initial: str | None = None) -> None:
         self.config, self.data, self.held_out, self.folder = config, data, held_out, folder
         self.budget = 60 * minutes
+        torch.set_flush_denormal(True)  # far tails of masks make denormal gradients, which are several times slower
         self.device = torch.device(device)
         os.makedirs(folder, exist_ok=True)
         torch.manual_seed(config.seed)
@@ -69,14 +70,18 @@ class Trainer:
             entries, self.progress = load_state(self.state_path, self.model, self.generator, self.rng)
             restore_optimiser(self.optimiser, entries)
         self.pairs: tuple[Belief, Belief, Tensor] | None = None
+        self.stop = False
 
     def run(self) -> dict[str, float]:
-        """Train until the budget is spent; returns the last validation."""
+        """Train until the budget is spent; returns the last validation, or nothing after `stop` was set."""
         total = sum(s.share for s in self.config.stages)
         with SummaryWriter(self.folder) as board:
             while self.progress['stage'] < len(self.config.stages):
                 stage = self.config.stages[self.progress['stage']]
                 self._stage(stage, self.budget * stage.share / total, board)
+                if self.stop:
+                    self._save()
+                    return {}
                 self.progress |= {'stage': self.progress['stage'] + 1, 'step': 0, 'stage_seconds': 0.0}
                 self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4)
                 self._save()
@@ -90,7 +95,7 @@ class Trainer:
         self.model.likelihood = LIKELIHOODS[stage.likelihood or self.config.model.likelihood](self.config.model.sigma)
         self.model.config = replace(self.config.model, beta=stage.beta) if stage.beta >= 0 else self.config.model
         last_save = last_validation = time.monotonic()
-        while self.progress['stage_seconds'] < seconds:
+        while self.progress['stage_seconds'] < seconds and not self.stop:
             began = time.monotonic()
             self._rate(stage, self.progress['stage_seconds'] / seconds)
             self.model.train()

@@ -1,0 +1,132 @@
+"""The model as the planner uses it: what would the scene look like if entity k went to xy?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera, table_to_model
+from object_centric_ros.models.belief import Belief, Scene
+from object_centric_ros.models.parts import Parts
+from object_centric_ros.tracking.entities import TrackedFrame
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A belief with its decoded pictures.
+
+    Attributes:
+        belief: [1, K, D]; row i of the entities is slot 1 + i, or i without a background slot.
+        logits: mask logits [K, S, S]; colours: [K, 3, S, S].
+        positions: of the entities [N, 3], metres.
+        ids: of the entities [N].
+    """
+
+    belief: Belief
+    logits: Tensor
+    colours: Tensor
+    positions: np.ndarray
+    ids: tuple[int, ...]
+
+    @property
+    def offset(self) -> int:
+        """Slot of the first entity."""
+        return self.logits.shape[0] - len(self.ids)
+
+    def scene(self) -> Scene:
+        """As a scene of batch 1."""
+        return Scene(self.colours[None], self.logits[None])
+
+
+class Imagination:
+    """Predicts and decodes for the planner.
+
+    Args:
+        model: in eval mode.
+        camera: of the images; projects actions into them.
+        object_height: plane (m) on which actions are projected, as in training.
+    """
+
+    def __init__(self, model: Parts, camera: PinholeCamera, object_height: float) -> None:
+        self.model, self.camera, self.height = model, camera, object_height
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def begin(self, frame: TrackedFrame) -> Imagined:
+        """The present, from a tracked frame's slot states: background slots first, then its visible entities."""
+        seen = [e for e in frame.entities if e.visible]
+        states = [s for s in frame.background if s.slot == 0][:1] + [e.state for e in seen]
+        if self.model.config.background_slot and len(states) != len(seen) + 1:
+            raise InputError('entities', 'the state of the background slot', [s.slot for s in frame.background])
+        if not seen:
+            raise InputError('entities', 'at least one visible entity', 'none')
+
+        def stack(name: str) -> Tensor:
+            return torch.from_numpy(np.stack([getattr(s, name) for s in states])).float().to(self.device)[None]
+        try:
+            belief = Belief(stack('mean'), stack('std').log(), stack('memory'))
+        except ValueError as e:
+            raise InputError('entities', 'latents of one size', e) from e
+        if belief.mean.shape[-1] != self.model.config.latent or belief.memory.shape[-1] != self.model.dynamics.memory:
+            raise InputError('entities', f'{self.model.config.latent} latent and {self.model.dynamics.memory} memory values',
+                             f'{belief.mean.shape[-1]} and {belief.memory.shape[-1]}')
+        scene = self.model.decode(belief.mean)
+        return Imagined(belief, scene.mask_logits[0], scene.colours[0], np.array([e.position for e in seen]),
+                        tuple(e.id for e in seen))
+
+    @torch.no_grad()
+    def moved(self, now: Imagined, entities: np.ndarray, places: np.ndarray) -> tuple[Belief, Scene]:
+        """Predict one pick-and-place each for N candidates; only the moved slot is decoded.
+
+        Args:
+            now: the present.
+            entities: index into now.ids [N].
+            places: (x, y) metres [N, 2].
+
+        Returns:
+            predicted beliefs [N, K, D], and the moved slot's scene [N, 1, ...].
+        """
+        n = len(entities)
+        pick = table_to_model(self.camera, now.positions[entities, :2], self.height)
+        place = table_to_model(self.camera, places, self.height)
+        action = torch.from_numpy(np.column_stack([np.ones(n), pick, place])).float().to(self.device)
+        predicted = self.model.predict(now.belief.repeat(n), action)
+        slot = torch.from_numpy(entities + now.offset).to(self.device)[:, None]
+        z = predicted.select(slot).mean
+        return predicted, self.model.decoder(z, torch.ones(1, device=self.device))
+
+    @torch.no_grad()
+    def pictures(self, now: Imagined, entities: np.ndarray, scene: Scene, pool: int) -> Tensor:
+        """Masked sub-images of all entities in each candidate's future [N, E, 3 * (S / pool)^2] (OP3 section 3.3).
+
+        Slots that are not moved keep their decoded pictures; masks are renormalised with the moved one.
+        """
+        n, k = len(entities), now.logits.shape[0]
+        logits = now.logits[None].expand(n, -1, -1, -1).clone()
+        colours = now.colours[None].expand(n, -1, -1, -1, -1).clone()
+        rows = torch.arange(n, device=self.device)
+        slot = torch.from_numpy(entities + now.offset).to(self.device)
+        logits[rows, slot], colours[rows, slot] = scene.mask_logits[:, 0], scene.colours[:, 0]
+        masked = logits.softmax(1)[:, now.offset:, None] * colours[:, now.offset:]
+        flat = masked.flatten(0, 1)
+        if pool > 1:
+            flat = torch.nn.functional.avg_pool2d(flat, pool)
+        return flat.reshape(n, k - now.offset, -1)
+
+    @torch.no_grad()
+    def apply(self, now: Imagined, entity: int, place: np.ndarray, height: float) -> Imagined:
+        """The present after one imagined pick-and-place; `height` is the expected height of the moved centre (m)."""
+        predicted, scene = self.moved(now, np.array([entity]), place[None])
+        slot = entity + now.offset
+        logits, colours = now.logits.clone(), now.colours.clone()
+        logits[slot], colours[slot] = scene.mask_logits[0, 0], scene.colours[0, 0]
+        mean, log_std, memory = now.belief.mean.clone(), now.belief.log_std.clone(), now.belief.memory.clone()
+        mean[0, slot], log_std[0, slot] = predicted.mean[0, slot], predicted.log_std[0, slot]
+        memory[0, slot] = predicted.memory[0, slot]
+        positions = now.positions.copy()
+        positions[entity] = (*place, height)
+        return Imagined(Belief(mean, log_std, memory), logits, colours, positions, now.ids)

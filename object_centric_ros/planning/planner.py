@@ -1,0 +1,238 @@
+"""From a tracked frame and a goal to a plan: CEM over (entity id, place xy) on imagined scenes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.models.parts import Parts
+from object_centric_ros.planning.cem import search
+from object_centric_ros.planning.commands import Command, Plan
+from object_centric_ros.planning.costs import assignment_cost, picture_distances
+from object_centric_ros.planning.feasibility import free_place, landing, supports
+from object_centric_ros.planning.goals import Goal
+from object_centric_ros.planning.imagination import Imagination, Imagined
+from object_centric_ros.planning.settings import PlannerConfig
+from object_centric_ros.tracking.entities import TrackedFrame
+from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights
+
+POOL = 2  # costs are taken at half resolution
+
+
+@dataclass(frozen=True)
+class Match:
+    """Goal entities against the scene.
+
+    Attributes:
+        partner: goal index -> entity index that should fill it.
+        satisfied: goal indices that hold.
+        error: worst distance (m) of a goal entity to its partner; inf where one has none.
+        cost: eq. 5.
+    """
+
+    partner: dict[int, int]
+    satisfied: set[int]
+    error: float
+    cost: float
+
+
+class Planner:
+    """Plans with a model that the tracker runs too.
+
+    Args:
+        model, record: a trained model and its record.
+        camera: of the images; None = the record's.
+        config: search and tolerances.
+        seed: of all random draws; the same frame, goal and seed give the same plan.
+        device: where to run.
+    """
+
+    def __init__(self, model: Parts, record: dict, camera: PinholeCamera | None = None, config: PlannerConfig | None = None,
+                 seed: int = 0, device: str = 'auto') -> None:
+        self.config = config or PlannerConfig()
+        self.model = model.to(choose_device(device)).eval().requires_grad_(False)
+        self.record, self.seed = record, seed
+        self.camera = camera or PinholeCamera.from_dict(record['camera'])
+        self.model_id = str(record.get('model_id', 'unsaved'))
+        self.imagination = Imagination(self.model, self.camera, self.config.object_height)
+
+    @classmethod
+    def load(cls, path: str | None = None, camera: PinholeCamera | None = None, config: PlannerConfig | None = None,
+             seed: int = 0, device: str = 'auto', threads: int = 0) -> Planner:
+        """A planner from a model file (None: the shipped weights)."""
+        if threads > 0:
+            torch.set_num_threads(threads)
+        model, record = load_weights(path, choose_device(device))
+        return cls(model, record, camera, config, seed, device)
+
+    def goal_from_image(self, image: NDArray[np.uint8], looks: int = 5) -> Goal:
+        """The entities of a goal image [H, W, 3], found by the same tracker that watches the scene."""
+        tracker = EntityTracker(self.model, self.record, self.camera, device=str(self.imagination.device), seed=self.seed)
+        frame = tracker.step(image, stamp=0.0)
+        for look in range(1, looks):
+            frame = tracker.step(image, stamp=float(look) / 10)
+        return Goal.from_frame(frame)
+
+    def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Goal:
+        """Places (x, y) in metres for entities.
+
+        Raises:
+            InputError: a place outside of the work area, or two that collide.
+        """
+        goal = Goal.from_places(places)
+        x0, y0, x1, y1 = self.config.work_area
+        for entity, (x, y) in goal.places:
+            if not (x0 <= x <= x1 and y0 <= y <= y1):
+                raise InputError(f'place of entity {entity}', f'x in [{x0}, {x1}] and y in [{y0}, {y1}] m', f'({x:.3f}, {y:.3f})')
+        return goal
+
+    def plan(self, frame: TrackedFrame, goal: Goal, n_steps: int | None = None) -> Plan:
+        """Commands that bring the scene closer to the goal, at most `n_steps` (None: one for each goal entity).
+
+        Raises:
+            InputError: the frame is of another model, shows nothing, or lacks an entity that the goal names.
+        """
+        began = time.perf_counter()
+        if frame.model_id != self.model_id:
+            raise InputError('entities', f'latents of model {self.model_id}', f'of {frame.model_id}')
+        now = self.imagination.begin(frame)
+        for entity, _ in goal.places:
+            if entity not in now.ids:
+                raise InputError('goal: entity id', f'one of the visible {list(now.ids)}', entity)
+        sure = {e.id for e in frame.entities if e.visible and e.confidence >= self.config.minimum_confidence}
+        rng = np.random.default_rng(self.seed)
+        first = match = self.match(now, goal)
+        commands, costs, images, count = [], [match.cost], [self._image(now)], 0
+        for _ in range(goal.size if n_steps is None else n_steps):
+            if len(match.satisfied) == goal.size:
+                break
+            move, scored = self._next(now, goal, match, sure, rng)
+            count += scored
+            if move is None:
+                break
+            entity, place = move
+            height = float(landing(now.positions, entity, place[None], self.config)[1][0])
+            x, y, z = map(float, now.positions[entity])
+            commands.append(Command(now.ids[entity], (x, y, z), (float(place[0]), float(place[1]), height)))
+            now = self.imagination.apply(now, entity, place, height)
+            match = self.match(now, goal)
+            costs.append(match.cost)
+            images.append(self._image(now))
+        reached = len(first.satisfied) == goal.size
+        return Plan(tuple(commands), tuple(costs), np.stack(images), first.error, reached, count, time.perf_counter() - began)
+
+    def match(self, now: Imagined, goal: Goal) -> Match:
+        """Pair goal and scene: by picture where they agree (eq. 5), the rest by colour."""
+        n = len(now.ids)
+        if goal.places:
+            partner = {g: now.ids.index(entity) for g, (entity, _) in enumerate(goal.places)}
+            errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy)) for g, (_, xy) in enumerate(goal.places)}
+            satisfied = {g for g, e in errors.items() if e <= self.config.tolerance}
+            return Match(partner, satisfied, max(errors.values()), sum(min(1.0, e / 0.1) for e in errors.values()))
+        distances = picture_distances(self._goal_pictures(goal), self._pictures(now)[None]).cpu().numpy()
+        cost, pairs = assignment_cost(distances)
+        partner = {g: e for g, e in pairs[0].items() if self._error(now, goal, g, e) <= self.config.tolerance}
+        satisfied = set(partner)
+        rest, left = [g for g in range(goal.size) if g not in partner], [e for e in range(n) if e not in partner.values()]
+        if rest and left:
+            table = np.array([[self._colour_distance(now, goal, g, e) for e in left] for g in rest])
+            partner |= {rest[r]: left[c] for r, c in zip(*linear_sum_assignment(table), strict=True)}
+        errors = {g: self._error(now, goal, g, e, False) for g, e in partner.items()}
+        worst = max(errors.values()) if len(errors) == goal.size else float('inf')
+        return Match(partner, satisfied, worst, float(cost[0]))
+
+    def _colour_distance(self, now: Imagined, goal: Goal, g: int, e: int) -> float:
+        weight = now.logits.softmax(0)[e + now.offset]
+        colour = (now.colours[e + now.offset] * weight).sum((1, 2)) / weight.sum().clamp(min=1e-6)
+        picture = goal.entities[g].picture
+        mask = picture.sum(0) > 0.1
+        wanted = picture[:, mask].mean(1) if mask.any() else np.asarray(goal.entities[g].colour)
+        return float(np.linalg.norm(colour.cpu().numpy() - wanted))
+
+    def _error(self, now: Imagined, goal: Goal, g: int, e: int, with_colour: bool = True) -> float:
+        """Distance (m) of entity e to goal entity g on the table; inf at another level or of another colour."""
+        wanted, there = goal.entities[g].position, now.positions[e]
+        if with_colour and (abs(wanted[2] - there[2]) > self.config.object_height
+                            or self._colour_distance(now, goal, g, e) > self.config.colour_tolerance):
+            return float('inf')
+        return float(np.hypot(wanted[0] - there[0], wanted[1] - there[1]))
+
+    def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator
+              ) -> tuple[tuple[int, NDArray[np.float64]] | None, int]:
+        """The next move (entity index, place), or None; and how many candidates were looked at."""
+        wanted = self._wanted(goal)
+        below, under = supports(now.positions, self.config), supports(wanted, self.config)
+        covered = {b for b in below if b is not None}
+        done = {match.partner[g] for g in match.satisfied}
+        # What is to stand on another thing waits until that one is in place.
+        waiting = {match.partner[g] for g in match.partner if under[g] is not None and under[g] not in match.satisfied}
+        able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered]
+        movable = [i for i in able if i not in done and i not in waiting]
+        scored = 0
+        if goal.places:
+            for g in match.partner:
+                i = match.partner[g]
+                if g not in match.satisfied and i in movable and landing(now.positions, i, wanted[g:g + 1, :2], self.config)[0][0]:
+                    return (i, wanted[g, :2]), 1
+        elif movable:
+            entity, place, cost, scored = search(movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
+            if cost < match.cost - self.config.minimum_gain:
+                return (entity, place), scored
+        return self._make_way(now, match, wanted, able, covered, rng), scored
+
+    def _make_way(self, now: Imagined, match: Match, wanted: NDArray[np.float64], able: list[int], covered: set[int],
+                  rng: np.random.Generator) -> tuple[int, NDArray[np.float64]] | None:
+        """Put aside a thing that stands where another has to go, or on one that has to move."""
+        for g, e in match.partner.items():
+            if g in match.satisfied:
+                continue
+            near = np.linalg.norm(now.positions[:, :2] - wanted[g, :2], axis=1) < self.config.clearance
+            over = np.linalg.norm(now.positions[:, :2] - now.positions[e, :2], axis=1) < self.config.object_height
+            over &= now.positions[:, 2] > now.positions[e, 2] + self.config.object_height
+            for i in able:
+                if i != e and (near[i] or over[i]):
+                    keep = [(float(x), float(y)) for x, y in wanted[:, :2]]
+                    place = free_place(now.positions, i, keep, self.config, rng)
+                    if place is not None:
+                        return i, place
+        return None
+
+    def _score(self, now: Imagined, goal: Goal, which: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Eq. 5 of each candidate [N]; inf where the thing could not stand there."""
+        costs = np.full(len(which), np.inf)
+        fine = np.zeros(len(which), bool)
+        for entity in np.unique(which):
+            rows = which == entity
+            fine[rows] = landing(now.positions, int(entity), places[rows], self.config)[0]
+        if fine.any():
+            _, scene = self.imagination.moved(now, which[fine], places[fine])
+            pictures = self.imagination.pictures(now, which[fine], scene, POOL)
+            costs[fine] = assignment_cost(picture_distances(self._goal_pictures(goal), pictures).cpu().numpy())[0]
+        return costs
+
+    def _wanted(self, goal: Goal) -> NDArray[np.float64]:
+        """Positions [G, 3] that the goal asks for."""
+        if goal.places:
+            return np.array([(x, y, self.config.object_height) for _, (x, y) in goal.places])
+        return np.array([e.position for e in goal.entities])
+
+    def _goal_pictures(self, goal: Goal) -> torch.Tensor:
+        pictures = torch.from_numpy(np.stack([e.picture for e in goal.entities])).to(self.imagination.device)
+        return torch.nn.functional.avg_pool2d(pictures, POOL).flatten(1)
+
+    def _pictures(self, now: Imagined) -> torch.Tensor:
+        scene = now.scene()
+        masked = (scene.masks[0, :, None] * scene.colours[0])[now.offset:]
+        return torch.nn.functional.avg_pool2d(masked, POOL).flatten(1)
+
+    @staticmethod
+    def _image(now: Imagined) -> NDArray[np.uint8]:
+        image = now.scene().image[0].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        return (image * 255).round().astype(np.uint8)
