@@ -43,7 +43,7 @@ def install_torch(pip: Command, torch: str) -> None:
     """Install PyTorch; where there is no NVIDIA GPU the CPU build is preferred to several GB of CUDA libraries."""
     pinned = re.fullmatch(r'torch==[\d.]+', torch)
     if pinned and not shutil.which('nvidia-smi'):
-        for index in ([], ['--index-url', TORCH_CPU_INDEX]):
+        for index in ([], ['--extra-index-url', TORCH_CPU_INDEX]):
             if not subprocess.run([*pip, '--retries=1', f'{torch}+cpu', *index], capture_output=True).returncode:
                 return
         print(f'The CPU build of {torch} cannot be had: installing the ordinary one (several GB)', flush=True)
