@@ -87,6 +87,7 @@ class RosBuild:
         self._not_before = 0
         self._used: Belief | None = None
         self._session: int | None = None
+        self._stage = ''
         self.step, self.cost = 0, float('nan')
 
     # ---- callbacks of the loop ---------------------------------------------------------------------------------------
@@ -96,12 +97,13 @@ class RosBuild:
         return bool(self._handle.is_cancel_requested) or self._beliefs.closed
 
     def observe(self) -> TrackedFrame:
-        """A belief that is younger than the last action and than `max_belief_age`.
+        """A belief that is newer than the one before, younger than the last action and than `max_belief_age`.
 
         Raises:
             BuildStopped: none comes in time, it is of another model, or the build was cancelled.
         """
-        self._tell('observe')
+        if self._stage != 'observe':
+            self._tell('observe')
         belief = self._beliefs.wait_for(self._is_fresh, self._limits.belief_timeout, self.cancelled)
         if belief is None:
             if self.cancelled():
@@ -112,6 +114,7 @@ class RosBuild:
                                               belief.message.model_id)))
         self._check_session(belief)
         self._used = belief
+        self._not_before = max(self._not_before, nanoseconds(belief.message.header.stamp))
         try:
             return frame_from_message(belief.message)
         except InputError as error:
@@ -147,12 +150,13 @@ class RosBuild:
             self._not_before = self._now() + int(1e9 * self._limits.settle_time)
 
     def feedback(self, step: int, plan: Plan, command: Command | None) -> None:
-        """Pass on a plan and the command that is about to be carried out, if any."""
+        """Pass on a plan; the loop calls again when it has chosen a command, which `act` then tells of."""
         self.step = step
         self.cost = float(plan.costs[0]) if plan.costs else float('nan')
-        self._tell('plan', command)
-        if self._used is not None:
-            self.show(plan, self._used.message.header)
+        if command is None:
+            self._tell('plan')
+            if self._used is not None:
+                self.show(plan, self._used.message.header)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
@@ -193,6 +197,7 @@ class RosBuild:
         return f'entity {command.entity_id} is no longer there'
 
     def _tell(self, stage: str, command: Command | None = None) -> None:
+        self._stage = stage
         feedback = BuildGoal.Feedback(step=self.step, cost=self.cost, stage=stage, entity_id=EntityMsg.NONE)
         if command is not None:
             feedback.entity_id = command.entity_id

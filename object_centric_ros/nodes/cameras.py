@@ -30,7 +30,8 @@ def pose_from_parameters(position: tuple[float, ...], orientation: tuple[float, 
     if len(orientation) == 9:
         rotation = np.reshape(orientation, (3, 3)).astype(float)
     else:
-        x, y, z, w = np.asarray(orientation, float) / max(float(np.linalg.norm(orientation)), 1e-12)
+        norm = float(np.linalg.norm(orientation))
+        x, y, z, w = np.asarray(orientation, float) / (norm if abs(norm - 1) < 0.05 else np.nan)
         rotation = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
                              [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
                              [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])

@@ -84,11 +84,11 @@ PlannerFactory = Callable[[PlannerSettings, PinholeCamera | None], PlannerLike]
 
 def make_planner(settings: PlannerSettings, camera: PinholeCamera | None) -> PlannerLike:
     """The planner of the package on the learned model; imports torch."""
-    import torch
-
     from object_centric_ros.planning.planner import Planner
-    torch.set_num_threads(transport.threads_for(settings.threads))
-    return Planner.load(settings.checkpoint or None, camera=camera, device=settings.device, seed=settings.seed)
+    from object_centric_ros.planning.settings import PlannerConfig
+    x0, y0, x1, y1 = settings.work_area
+    return Planner.load(settings.checkpoint or None, camera=camera, config=PlannerConfig(work_area=(x0, y0, x1, y1)),
+                        device=settings.device, seed=settings.seed, threads=transport.threads_for(settings.threads))
 
 
 class PickPlacePlanner(Node):
@@ -219,8 +219,8 @@ class PickPlacePlanner(Node):
             goal = planner.goal_from_places(places)
             picture, targets = None, table_to_model(planner.camera, list(places.values()), 0.03)
         build.show = lambda plan, header: self._show(plan, header, picture, targets)
-        loop = BuildLoop(planner, goal, build.observe, build.act, build.feedback, build.cancelled)
-        return loop.run()
+        return BuildLoop(planner, goal, build.observe, build.act, build.feedback, build.cancelled,  # type: ignore[arg-type]
+                         max_plans=int(request.max_plans)).run()
 
     def _places(self, request: BuildGoal.Goal) -> dict[int, tuple[float, float]]:
         """The goal's places by entity id, all of them finite, in the work area and named once."""

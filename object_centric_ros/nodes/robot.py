@@ -82,7 +82,8 @@ class RobotWatch:
             self._last_image = stamp
             done = [a for finished, a in self._waiting if finished <= stamp]
             self._waiting = [w for w in self._waiting if w[0] > stamp]
-            moving = self._last_motion > self._last_finish and abs(stamp - self._last_motion) <= self._settle_time
+            ended = self._last_motion <= self._last_finish <= stamp
+            moving = not ended and abs(stamp - self._last_motion) <= self._settle_time
             return done, moving
 
     def clear(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+import cv2
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
@@ -27,6 +28,7 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
     Returns:
         The exit status: 0, or 2 for bad parameters.
     """
+    cv2.setNumThreads(1)  # pictures are small: waking a pool of threads costs more than it saves
     rclpy.init(args=None if argv is None else list(argv))
     try:
         node = make()

@@ -5,8 +5,11 @@ Call `prepare` before rclpy, torch or mujoco are imported for the first time: th
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tempfile
+import time
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -27,6 +30,24 @@ def transport_is_chosen() -> bool:
             or Path('DEFAULT_FASTRTPS_PROFILES.xml').exists())
 
 
+def remove_dead_segments(folder: Path = Path('/dev/shm'), older_than: float = 60.0) -> int:
+    """Remove Fast DDS's shared memory of processes that were killed; returns how many segments that were.
+
+    The owner of a segment holds a lock on a file beside it for as long as it lives.
+    """
+    removed = 0
+    for lock in folder.glob('fastrtps_*_el'):
+        if 'port' in lock.name:
+            continue
+        with contextlib.suppress(OSError), lock.open() as held:
+            if time.time() - lock.stat().st_mtime > older_than and os.access(lock, os.W_OK):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.with_name(lock.name.removesuffix('_el')).unlink()
+                lock.unlink()
+                removed += 1
+    return removed
+
+
 def prepare() -> None:
     """Environment of a process that runs a node or talks to nodes; what the user has set stays as it is.
 
@@ -38,6 +59,7 @@ def prepare() -> None:
     if profile and not transport_is_chosen():
         for name in PROFILE_VARIABLES:
             os.environ[name] = str(profile)
+        remove_dead_segments()
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # spinning threads of several processes starve each other
     os.environ.setdefault('MUJOCO_GL', 'egl')
     if not os.environ.get('HOME') and not os.environ.get('ROS_LOG_DIR'):  # rclpy does not start with neither set

@@ -1,0 +1,121 @@
+"""Parameters: declared from dataclasses, checked, and the same in code and in config/."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rclpy
+import yaml
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.nodes import transport
+from object_centric_ros.nodes.entity_perception import PerceptionSettings
+from object_centric_ros.nodes.parameters import declare
+from object_centric_ros.nodes.pick_place_planner import PlannerSettings
+from object_centric_ros.nodes.tabletop_sim import SimSettings
+
+CONFIG = Path(__file__).parents[2] / 'config'
+
+
+@pytest.fixture(scope='module')
+def context() -> Iterator[rclpy.Context]:
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=int.from_bytes(os.urandom(2), 'big') % 100 + 1)
+    yield context
+    context.try_shutdown()
+
+
+def declared(context: rclpy.Context, settings: type, **values: object):
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    node = Node('probe', context=context, parameter_overrides=overrides, start_parameter_services=False)
+    try:
+        return declare(node, settings), node.describe_parameters([f.name for f in dataclasses.fields(settings)])
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize('settings', [PerceptionSettings, PlannerSettings, SimSettings])
+def test_defaults_and_descriptors(context, settings):
+    values, descriptors = declared(context, settings)
+    assert values == settings()
+    assert all(d.description and d.read_only and d.additional_constraints for d in descriptors)
+
+
+@pytest.mark.parametrize('name, settings', [('entity_perception', PerceptionSettings), ('tabletop_sim', SimSettings),
+                                            ('pick_place_planner', PlannerSettings)])
+def test_the_parameter_files_are_complete_and_show_the_defaults(name, settings):
+    text = (CONFIG / f'{name}.yaml').read_text()
+    shown = yaml.safe_load(text)['/**']['ros__parameters']
+    assert shown == {k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings()).items() if v != ()}
+    for field in dataclasses.fields(settings):
+        assert f'{field.name}: ' in text
+
+
+def test_numbers_are_taken_for_what_they_are(context):
+    values, _ = declared(context, SimSettings, speed=3)
+    assert values.speed == 3.0 and isinstance(values.speed, float)
+    values, _ = declared(context, PerceptionSettings, camera_position=[0, 1, 2])
+    assert values.camera_position == (0.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize('settings, name, value, words', [
+    (SimSettings, 'speed', 'fast', 'number >= 0.05'), (SimSettings, 'n_blocks', 9, '<= 5'),
+    (SimSettings, 'n_blocks', 2.5, 'integer'), (SimSettings, 'rate_hz', float('nan'), 'number'),
+    (PerceptionSettings, 'label_image_size', 'huge', "'model', 'input'"),
+    (PerceptionSettings, 'camera_position', [1.0, 2.0], 'of length 0 or 3'),
+    (PlannerSettings, 'work_area', 1.0, 'list of numbers')])
+def test_what_does_not_fit_names_the_parameter(context, settings, name, value, words):
+    with pytest.raises(InputError, match=f'parameter {name}: expected .*{words}'):
+        declared(context, settings, **{name: value})
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    for name in (*transport.PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS', 'RMW_IMPLEMENTATION', 'OMP_WAIT_POLICY',
+                 'OMP_NUM_THREADS', 'MUJOCO_GL', 'HOME', 'ROS_LOG_DIR'):
+        monkeypatch.setenv(name, '')  # so that what the test sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def test_the_transport_for_images_is_set_unless_the_user_chose(bare):
+    transport.prepare()
+    assert Path(os.environ['FASTRTPS_DEFAULT_PROFILES_FILE']).name == 'fastdds.xml'
+    assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE' and os.environ['ROS_LOG_DIR']
+
+
+@pytest.mark.parametrize('name, value', [('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4'),
+                                         ('RMW_IMPLEMENTATION', 'rmw_cyclonedds_cpp'),
+                                         ('FASTDDS_DEFAULT_PROFILES_FILE', '/mine.xml')])
+def test_a_choice_of_the_user_stays(bare, name, value):
+    bare.setenv(name, value)
+    transport.prepare()
+    assert 'FASTRTPS_DEFAULT_PROFILES_FILE' not in os.environ and os.environ[name] == value
+
+
+def test_shared_memory_of_dead_processes_is_removed_and_that_of_living_ones_stays(tmp_path):
+    for name in ('fastrtps_dead', 'fastrtps_alive', 'fastrtps_young', 'fastrtps_port7411'):
+        (tmp_path / name).touch()
+        (tmp_path / f'{name}_el').touch()
+        if name != 'fastrtps_young':
+            os.utime(tmp_path / f'{name}_el', (1.0, 1.0))
+    with (tmp_path / 'fastrtps_alive_el').open() as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        assert transport.remove_dead_segments(tmp_path) == 1
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith('_el')) == [
+        'fastrtps_alive', 'fastrtps_port7411', 'fastrtps_young']
+
+
+def test_threads(bare):
+    assert transport.threads_for(3) == 3
+    assert 1 <= transport.threads_for(0) <= 4
+    bare.setenv('OMP_NUM_THREADS', '7')
+    assert transport.threads_for(0) == 7

@@ -1,0 +1,119 @@
+"""The nodes with a tracker and a planner that follow simple rules: ``python scripted.py NODE [--ros-args ...]``.
+
+They make what is tested here, the nodes, independent of any training. Blocks are found by their colour.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import cv2
+import numpy as np
+
+from object_centric_ros.geometry import PinholeCamera, model_image
+from object_centric_ros.planning.commands import Command, Plan
+from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
+
+MODEL_ID = os.environ.get('SCRIPTED_MODEL', 'scripted-1')
+CAMERA = PinholeCamera.looking_at((0.0, -0.88, 1.0), (0.0, 0.0, 0.045), 23.0, 640, 480)  # as the simulator's
+
+
+def blobs(image: np.ndarray, camera: PinholeCamera) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(mask, mean RGB, position on the table [2]) of each thing with a bright colour."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    count, labels = cv2.connectedComponents(((hsv[..., 1] > 110) & (hsv[..., 2] > 60)).astype(np.uint8))
+    out = []
+    for k in range(1, count):
+        mask = labels == k
+        if mask.sum() > image.shape[0] * image.shape[1] / 2000:
+            v, u = np.nonzero(mask)
+            colour = image[mask].mean(0) / 255
+            out.append((mask, colour / np.linalg.norm(colour), camera.to_plane([[u.mean(), v.mean()]], 0.035)[0, :2]))
+    return out
+
+
+class ColourTracker:
+    """Ids by colour; the memory of slot 99 tells what `step` was given: (action given, robot moving)."""
+
+    def __init__(self, camera: PinholeCamera | None) -> None:
+        self.camera, self.model_id = camera or CAMERA, MODEL_ID
+        self.known: list[np.ndarray] = []
+
+    def step(self, image: np.ndarray, action: PickPlace | None = None, stamp: float = 0.0,
+             robot_moving: bool = False) -> TrackedFrame:
+        began = time.perf_counter()
+        labels, entities = np.zeros(image.shape[:2], np.uint16), []
+        for mask, colour, xy in blobs(image, self.camera):
+            near = [i for i, k in enumerate(self.known) if np.linalg.norm(k - colour) < 0.15]
+            if not near:
+                self.known.append(colour)
+                near = [len(self.known) - 1]
+            labels[mask] = near[0] + 1
+            v, u = np.nonzero(mask)
+            box = (float(u.min()), float(v.min()), float(u.max() + 1), float(v.max() + 1))
+            belief = np.array([*xy, *colour], np.float32)
+            slot = SlotState(near[0], belief, np.ones(5, np.float32), np.zeros(2, np.float32))
+            if near[0] + 1 not in [e.id for e in entities]:
+                entities.append(Entity(near[0] + 1, slot, 1.0, True, (float(xy[0]), float(xy[1]), 0.03),
+                                       (float(u.mean()), float(v.mean())), box, float(mask.sum()), tuple(colour)))
+        told = np.array([action is not None, robot_moving], np.float32)
+        rest = SlotState(99, np.zeros(5, np.float32), np.ones(5, np.float32), told)
+        small = cv2.resize(labels[:, 80:560], (64, 64), interpolation=cv2.INTER_NEAREST)
+        zeros = np.zeros((1, 64, 64), np.float32)
+        return TrackedFrame(stamp, self.model_id, tuple(entities), (rest,), small, zeros, zeros[:, None].repeat(3, 1),
+                            zeros.repeat(3, 0), model_image(image), time.perf_counter() - began)
+
+
+class Places(list):
+    """(entity id or colour, xy) of each thing."""
+
+    @property
+    def size(self) -> int:
+        return len(self)
+
+
+class GreedyPlanner:
+    """Moves what is farthest from its place."""
+
+    def __init__(self, camera: PinholeCamera | None) -> None:
+        self.camera, self.model_id = camera or CAMERA, MODEL_ID
+
+    def goal_from_image(self, image: np.ndarray) -> Places:
+        return Places((colour, xy) for _, colour, xy in blobs(image, self.camera))
+
+    def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Places:
+        return Places((i, np.array(xy)) for i, xy in places.items())
+
+    def plan(self, frame: TrackedFrame, goal: Places, n_steps: int | None = None) -> Plan:
+        began, jobs = time.perf_counter(), []
+        for what, xy in goal:
+            if isinstance(what, int):
+                entity = frame.entity(what)
+            elif not frame.entities:
+                continue
+            else:
+                entity = min(frame.entities, key=lambda e: float(np.linalg.norm(np.array(e.colour) - what)))
+            jobs.append((float(np.linalg.norm(np.array(entity.position[:2]) - xy)), entity, xy))
+        worst, entity, xy = max(jobs, key=lambda j: j[0]) if jobs else (float('inf'), None, np.zeros(2))
+        reached = worst < 0.03
+        commands = () if reached or entity is None else (
+            Command(entity.id, entity.position, (float(xy[0]), float(xy[1]), 0.03)),)
+        costs = tuple([sum(j[0] for j in jobs), sum(j[0] for j in jobs) - worst][:1 + len(commands)])
+        pictures = np.zeros((1 + len(commands), 64, 64, 3), np.uint8)
+        return Plan(commands, costs, pictures, worst, reached, len(jobs), time.perf_counter() - began)
+
+
+def main() -> int:
+    """Run one node."""
+    node = sys.argv.pop(1)
+    if node == 'entity_perception':
+        from object_centric_ros.nodes import entity_perception
+        return entity_perception.main(factory=lambda _, camera: ColourTracker(camera))
+    from object_centric_ros.nodes import pick_place_planner
+    return pick_place_planner.main(factory=lambda _, camera: GreedyPlanner(camera))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,177 @@
+"""entity_perception as a process: what goes in, what comes out, what it survives."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point
+from harness import FakeCamera, Nodes, Probe
+from scripted import CAMERA
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from object_centric_ros.msg import EntityArray, ExecutedAction
+from object_centric_ros.nodes.images import labels_of, to_rgb
+
+PICTURE = np.full((480, 640, 3), 130, np.uint8)
+PICTURE[200:250, 300:350] = (230, 30, 30)
+PICTURE[300:350, 200:250] = (30, 30, 230)
+NODE = 'entity_perception'
+
+
+@pytest.fixture(scope='module')
+def camera(nodes: Nodes, probe: Probe) -> FakeCamera:
+    nodes.start(NODE, scripted=True, image_timeout=0.5, overlay_rate=50.0)
+    probe.listen(EntityArray, 'entities')
+    probe.listen(Image, 'label_image')
+    probe.listen(Image, 'overlay')
+    probe.listen(MarkerArray, 'markers')
+    camera = FakeCamera(probe, CAMERA)
+    camera.ready()
+    return camera
+
+
+def result_of(probe: Probe, header: Header, topic: str = 'entities'):
+    return probe.wait(lambda: next((m for m in probe.heard[topic] if m.header.stamp == header.stamp), None), 10,
+                      f'{topic} for the image')
+
+
+def seen(camera: FakeCamera, probe: Probe) -> EntityArray:
+    return result_of(probe, camera.send(PICTURE))
+
+
+def test_no_camera_is_an_error_on_diagnostics_until_it_comes(camera, probe):
+    probe.wait(lambda: 'no image on /image' in getattr(probe.statuses.get(NODE), 'message', ''), 10, 'complaint')
+    assert probe.statuses[NODE].level == b'\x02'
+    for _ in range(4):
+        seen(camera, probe)
+        probe.statuses.clear()
+    probe.counted(NODE, 'images_processed', 4)
+
+
+@pytest.mark.parametrize('reliable', [False, True])
+def test_results_carry_stamp_and_frame_of_the_image(camera, probe, reliable):
+    source = FakeCamera(probe, CAMERA, reliable)
+    source.ready()
+    header = source.send(PICTURE)
+    result = result_of(probe, header)
+    assert result.header == header and result.work_frame == 'work_plane' and result.model_id == 'scripted-1'
+    assert len(result.entities) == 2 and result.inference_time > 0
+    red = next(e for e in result.entities if e.colour.r > e.colour.b)
+    np.testing.assert_allclose(red.centroid, (324.5, 224.5), atol=1)
+    expected = CAMERA.to_plane([[324.5, 224.5]], 0.035)[0, :2]
+    np.testing.assert_allclose([red.position.x, red.position.y], expected, atol=2e-3)
+    labels = result_of(probe, header, 'label_image')
+    assert labels.header == header and set(np.unique(labels_of(labels))) == {0, *(e.id for e in result.entities)}
+
+
+def test_pictures_for_people_carry_the_stamp_too(camera, probe):
+    header = camera.send(PICTURE)
+    overlay = result_of(probe, header, 'overlay')
+    assert overlay.header == header and to_rgb(overlay).shape == (240, 320, 3)
+    markers = probe.wait(lambda: next((m for m in probe.heard['markers'] if m.markers[0].header.stamp == header.stamp),
+                                      None), 10, 'markers')
+    assert {m.header.frame_id for m in markers.markers} == {'work_plane'} and len(markers.markers) == 5
+
+
+def set_to(**values):
+    def spoil(message: Image) -> None:
+        for name, value in values.items():
+            setattr(message, name, value)
+    return spoil
+
+
+@pytest.mark.parametrize('counter, spoil', [
+    ('images_rejected (image encoding)', set_to(encoding='bayer_rggb8')),
+    ('images_rejected (image data)', lambda m: setattr(m, 'data', m.data[:100_000])),
+    ('images_rejected (image data)', lambda m: setattr(m, 'data', m.data[:0])),
+    ('images_rejected (image step)', set_to(step=3)),
+    ('images_rejected (image size)', set_to(width=0, height=0)),
+    ('images_rejected (image size)', set_to(width=320, step=960, height=240)),
+    ('images_rejected (image size)', set_to(width=2**32 - 1, step=2**32 - 1))])
+def test_bad_images_are_counted_and_survived(camera, probe, counter, spoil):
+    seen(camera, probe)
+    before = probe.count(NODE, counter)
+    header = camera.send(PICTURE, spoil)
+    probe.counted(NODE, counter, before + 1)
+    assert probe.statuses[NODE].level == b'\x01' and 'expected' in probe.statuses[NODE].message
+    assert all(m.header.stamp != header.stamp for m in probe.heard['entities'])
+    assert len(seen(camera, probe).entities) == 2
+
+
+def test_another_camera_in_mid_stream_is_counted(camera, probe):
+    seen(camera, probe)
+    FakeCamera(probe, CAMERA.square(64)).send(PICTURE)
+    probe.counted(NODE, 'camera_info_changed')
+
+
+def test_old_and_repeated_images_are_dropped(camera, probe):
+    seen(camera, probe)
+    last = seen(camera, probe).header.stamp
+    camera.send(PICTURE, lambda m: setattr(m.header, 'stamp', last))
+    probe.counted(NODE, 'images_out_of_order')
+    seen(camera, probe)
+
+
+def test_joint_states_with_nan_are_counted_and_motion_is_noticed(camera, probe):
+    joints = probe.node.create_publisher(JointState, 'joint_states', 10)
+    probe.wait(joints.get_subscription_count, 10, 'subscriber of joint_states')
+    now = probe.node.get_clock().now().to_msg()
+    joints.publish(JointState(header=Header(stamp=now), name=['a', 'b'], position=[float('nan')] * 2,
+                              velocity=[float('nan'), 0.0]))
+    probe.counted(NODE, 'joint_states_not_finite')
+    joints.publish(JointState(header=Header(stamp=now), name=['a', 'b'], position=[0.0]))
+    probe.counted(NODE, 'joint_states_rejected')
+    assert list(seen(camera, probe).background[0].memory) == [0.0, 0.0]
+    joints.publish(JointState(header=Header(stamp=probe.node.get_clock().now().to_msg()), name=['a'], velocity=[0.7]))
+    probe.wait(lambda: list(seen(camera, probe).background[0].memory) == [0.0, 1.0], 5, 'frame of a moving robot')
+
+
+def test_an_executed_action_goes_with_one_image(camera, probe):
+    actions = probe.node.create_publisher(ExecutedAction, 'executed_actions', 10)
+    probe.wait(actions.get_subscription_count, 10, 'subscriber of executed_actions')
+
+    def publish(frame: str, success: bool, x: float = 0.1) -> None:
+        now = probe.node.get_clock().now().to_msg()
+        actions.publish(ExecutedAction(header=Header(stamp=now, frame_id=frame), success=success, started=now,
+                                       finished=now, place=Point(x=x)))
+
+    publish('map', True)
+    probe.counted(NODE, 'executed_actions_rejected')
+    publish('work_plane', True, float('nan'))
+    probe.counted(NODE, 'executed_actions_rejected', 2)
+    publish('work_plane', False)
+    probe.counted(NODE, 'executed_actions')
+    assert seen(camera, probe).background[0].memory[0] == 0
+    publish('work_plane', True)
+    probe.counted(NODE, 'executed_actions', 2)
+    assert [seen(camera, probe).background[0].memory[0] for _ in range(2)] == [1, 0]
+
+
+def test_killed_and_started_again_it_is_back(camera, nodes, probe):
+    seen(camera, probe)
+    nodes.kill(NODE)
+    probe.heard['entities'] = []
+    nodes.start(NODE, scripted=True)
+    began = time.monotonic()
+    probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 10, 'entities after the restart')
+    assert len(probe.heard['entities'][-1].entities) == 2 and time.monotonic() - began < 10
+    assert nodes.end() == [0]
+
+
+def test_a_parameter_that_makes_no_sense_ends_it_with_one_line(nodes):
+    process = nodes.start(NODE, scripted=True, label_image_size='huge')
+    assert process.wait(30) == 2
+    assert "parameter label_image_size: expected string out of 'model', 'input', got 'huge'" in nodes.log()
+
+
+def test_terminated_it_ends_in_order(nodes, probe):
+    process = nodes.start(NODE, scripted=True)
+    probe.statuses.clear()
+    probe.wait(lambda: NODE in probe.statuses, 20, 'diagnostics')
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
