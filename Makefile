@@ -5,6 +5,9 @@ VENV := .venv
 PROBLEM = $(shell sh tools/check_system.sh $(PYTHON) 2>/dev/null)
 IN_ENV := . $(VENV)/env.sh && $(VENV)/bin/
 
+# set by a Python with ROS wheels for its children: another one among them would not find its libraries
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
 .PHONY: setup demo test bench lint clean
 .DEFAULT_GOAL := demo
 
