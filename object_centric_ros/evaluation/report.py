@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -22,6 +23,8 @@ from object_centric_ros.evaluation.tables import Spread, cell
 from object_centric_ros.evaluation.trials import HEADER, TOLERANCE, Seen, Trial, row, summary
 from object_centric_ros.geometry import model_image
 
+SLACK = 0.5
+"""A plan's picture may come later than the command that it belongs to, by this (s)."""
 STAGES = {'observe': ('look, plan', '#3778c2'), 'act': ('act', '#e08a2e')}
 STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6877; --line: #dfe4ea; --good: #1f8a5b; --bad: #c23b32; }
@@ -133,8 +136,9 @@ def _tracking(trial: Trial) -> str:
     seen = pick([s for s in trial.seen if s.labels is not None], 8)
     if not seen:
         return ''
-    size = 118
-    ids = sorted({e.id for s in seen for e in s.entities})
+    size = max(118, min(190, 940 // len(seen)))
+    often = Counter(e.id for s in seen for e in s.entities)
+    ids = sorted(i for i, _ in often.most_common(8))
     lines = ['<tr><th></th>' + ''.join(f'<th>{escape(s.label)}<br>{s.seconds:.0f} s</th>' for s in seen) + '</tr>']
 
     def line(name: str, images: Sequence[Image | None]) -> None:
@@ -163,9 +167,9 @@ def _imagination(trial: Trial) -> str:
     size, lines = 128, []
     longest = max(len(p.frames) for p in trial.plans)
     for n, plan in enumerate(trial.plans):
-        commands = [p for p in trial.progress if p.stage == 'act' and p.seconds >= plan.seconds]
-        after = next((p.seconds for p in trial.plans[n + 1:n + 2]), float('inf'))
-        command = next((c for c in commands if c.seconds < after), None)
+        after = trial.plans[n + 1].seconds if n + 1 < len(trial.plans) else float('inf')
+        commands = [p for p in trial.progress if p.stage == 'act' and plan.seconds - SLACK <= p.seconds < after - SLACK]
+        command = commands[0] if commands else None
         begun = plan.seconds + 1e-3 if command is None else command.seconds
         seen = next((s for s in sorted(trial.seen, key=lambda s: s.seconds) if s.seconds > begun), None)
         images = [data_url(f) for f in plan.frames]

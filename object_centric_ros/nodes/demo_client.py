@@ -14,7 +14,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from numpy.typing import NDArray
-from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,6 +27,7 @@ from object_centric_ros.action import BuildGoal
 from object_centric_ros.action import PickPlace as PickPlaceAction
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes.bag import BagWriter
+from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.messages import nanoseconds, seconds
 from object_centric_ros.nodes.processes import NodeFailed
@@ -102,8 +102,8 @@ class DemoClient:
             self.node.create_subscription(topic.kind, name, partial(self._take, name), profile, raw=True)
             if bag is not None:
                 bag.add_topic(absolute(name), topic.kind, not topic.best_effort)
-        self.goals = ActionClient(self.node, BuildGoal, 'build_goal')
-        self.arm = ActionClient(self.node, PickPlaceAction, 'pick_place')
+        self.goals = SafeActionClient(self.node, BuildGoal, 'build_goal')
+        self.arm = SafeActionClient(self.node, PickPlaceAction, 'pick_place')
         self.resets = self.node.create_client(ResetWorld, 'reset')
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -134,7 +134,7 @@ class DemoClient:
                     message = deserialize_message(data, EntityArray)
                     age = 1e-9 * (now - nanoseconds(message.header.stamp))
                     build.latency.append((since, age, float(message.inference_time)))
-                elif name == 'plan':
+                elif name == 'plan' and (not build.plans or build.plans[-1][1]['plan'] != data):
                     build.plans.append((since, self.picture()))
             self.changed.notify_all()
 

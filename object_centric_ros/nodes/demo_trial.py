@@ -106,7 +106,7 @@ def calm(client: DemoClient, since_ns: int, show: Show, timeout: float) -> None:
             if key != state['key']:
                 state['key'], state['since'] = key, time.monotonic()
         ids, visible = state['key']
-        return bool(ids) and visible and time.monotonic() - state['since'] >= CALM
+        return visible and time.monotonic() - state['since'] >= (CALM if ids else 3 * CALM)
 
     client.wait(steady, timeout, 'entities that stay the same')
 
@@ -172,10 +172,13 @@ def _conclude(client: DemoClient, trial: Trial, build: Build) -> None:
         trial.steps, trial.cost = int(build.result.steps), float(build.result.final_cost)
         trial.message = trial.message or build.result.message
         trial.seconds = build.ended
+    else:
+        trial.seconds = time.monotonic() - build.sent
     with client.changed:
         feedback, plans, latency = list(build.feedback), list(build.plans), list(build.latency)
     trial.progress = [Progress(since, int(m.step), m.stage, float(m.cost), int(m.entity_id), (m.pick.x, m.pick.y),
                                (m.place.x, m.place.y)) for since, m in feedback]
+    trial.steps = trial.steps or max((p.step for p in trial.progress if p.stage == 'act'), default=0)
     trial.latency = np.array(latency, float).reshape(-1, 3)
     for n, (since, picture) in enumerate(plans):
         trial.plans.append(Imagined(since, plan_panels(to_rgb(client.read(picture, 'plan')))[1:]))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.action import ActionClient, ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
@@ -27,6 +27,7 @@ from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.build import Belief, BuildLimits, BuildStopped, RosBuild
 from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
+from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
@@ -123,7 +124,7 @@ class PickPlacePlanner(Node):
                                  callback_group=MutuallyExclusiveCallbackGroup())
         self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
         self._plans = self.create_publisher(Image, 'plan', QoSProfile(depth=2))
-        self._client = ActionClient(self, PickPlace, 'pick_place', callback_group=group)
+        self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=group)
         self._check_model()
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
                                     cancel_callback=lambda _: CancelResponse.ACCEPT)
