@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -13,14 +14,11 @@ from object_centric_ros.errors import InputError
 
 Image = NDArray[np.uint8]
 
-PALETTE = ((230, 75, 53), (0, 140, 200), (30, 160, 120), (245, 165, 35), (140, 90, 200), (240, 120, 180),
-           (110, 120, 20), (90, 200, 210))
-"""Colours of entities by id, RGB; ids beyond take them in turn."""
-
 
 def entity_colour(entity_id: int) -> tuple[int, int, int]:
-    """The colour that stands for an entity, RGB."""
-    return PALETTE[(entity_id - 1) % len(PALETTE)]
+    """The bright RGB colour that stands for an entity; ids that follow each other differ clearly."""
+    r, g, b = colorsys.hsv_to_rgb(entity_id * 0.618034 % 1.0, 0.75, 1.0)
+    return int(255 * r), int(255 * g), int(255 * b)
 
 
 def png(image: Image) -> bytes:

@@ -55,5 +55,5 @@ def video_frame(overlay: Image, goal: Image, imagined: Image | None, title: str,
             canvas[top + 26:top + 26 + height - 6, left + 4:left + wide - 4] = resize(picture, wide - 8, height - 6)
         write_text(canvas, name, (648, top + 18), 0.45, (170, 180, 190))
     for i, line in enumerate(lines):
-        write_text(canvas, line, (648, 412 + 20 * i), 0.45)
+        write_text(canvas, line, (648, 432 + 20 * i), 0.45)
     return canvas

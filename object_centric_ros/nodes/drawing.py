@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from object_centric_ros.evaluation.pictures import entity_colour
 from object_centric_ros.tracking.entities import TrackedFrame
-
-
-def id_colour(entity_id: int) -> tuple[int, int, int]:
-    """A bright RGB colour; ids that follow each other differ clearly."""
-    r, g, b = colorsys.hsv_to_rgb(entity_id * 0.618034 % 1.0, 0.75, 1.0)
-    return int(255 * r), int(255 * g), int(255 * b)
 
 
 def draw_overlay(image: NDArray[np.uint8], frame: TrackedFrame, width: int) -> NDArray[np.uint8]:
@@ -35,7 +28,7 @@ def draw_overlay(image: NDArray[np.uint8], frame: TrackedFrame, width: int) -> N
     side = round(min(full_width, full_height) * scale)
     corner = ((size[0] - side) // 2, (size[1] - side) // 2)
     for e in frame.entities:
-        colour = id_colour(e.id)
+        colour = entity_colour(e.id)
         mask = (frame.label_image == e.id).astype(np.float32)
         if mask.any():
             smooth = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -49,11 +49,13 @@ class NodeProcess:
         parameters: ROS parameters.
         log: file that takes what it prints.
         threads: CPU threads of its numeric libraries.
+        program: what Python runs; None: the module.
     """
 
-    def __init__(self, name: str, parameters: Mapping[str, Value], log: Path, threads: int = 1) -> None:
+    def __init__(self, name: str, parameters: Mapping[str, Value], log: Path, threads: int = 1,
+                 program: Sequence[str] | None = None) -> None:
         self.name, self.log = name, log
-        words = [sys.executable, '-m', f'object_centric_ros.nodes.{name}', '--ros-args']
+        words = [sys.executable, *(program or ('-m', f'object_centric_ros.nodes.{name}')), '--ros-args']
         for key, value in parameters.items():
             words += ['-p', f'{key}:={_yaml(value)}']
         count = str(threads)
@@ -107,12 +109,13 @@ class NodeGroup:
         self.nodes: dict[str, NodeProcess] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
-    def start(self, name: str, parameters: Mapping[str, Value] | None = None, threads: int = 1) -> NodeProcess:
+    def start(self, name: str, parameters: Mapping[str, Value] | None = None, threads: int = 1,
+              program: Sequence[str] | None = None) -> NodeProcess:
         """Start a node; one of the same name that has run before is ended first."""
         if name in self.nodes:
             self.nodes[name].interrupt()
             self.nodes[name].finish()
-        self.nodes[name] = NodeProcess(name, parameters or {}, self.logs / f'{name}.log', threads)
+        self.nodes[name] = NodeProcess(name, parameters or {}, self.logs / f'{name}.log', threads, program)
         return self.nodes[name]
 
     def check(self) -> None:
