@@ -107,15 +107,17 @@ def bench_plan(tracker: EntityTracker, path: str | None, args: argparse.Namespac
         for i in range(args.plans):
             world.reset(args.seed + i, blocks)
             goal = world.goal(np.random.default_rng([args.seed + i, 5]), min(2, blocks - 1), False)
-            target = planner.goal_from_image(world.render_goal(goal))
             tracker.reset()
             for n in range(6):
                 frame = tracker.step(world.render(), None, n / 30)
-            plan = planner.plan(frame, target)
+            try:
+                plan = planner.plan(frame, planner.goal_from_image(world.render_goal(goal)))
+            except InputError:  # a model that finds nothing
+                continue
             took.append(plan.seconds)
             candidates.append(plan.candidates)
         spread = Spread.of(took)
-        rows.append((blocks, spread.mean, spread.p50, spread.p95, int(np.mean(candidates)), len(took)))
+        rows.append((blocks, spread.mean, spread.p50, spread.p95, round(float(np.mean(candidates or [0]))), len(took)))
     world.close()
     print('\nPlanning from a settled scene')
     print(text_table(('blocks', 'mean s', 'p50 s', 'p95 s', 'candidates', 'plans'), rows), flush=True)

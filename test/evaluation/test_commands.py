@@ -1,0 +1,93 @@
+"""The commands `evaluate` and `bench` on a model of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from object_centric_ros.cli import main
+from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter
+from object_centric_ros.evaluation.speed import measure, resident_mb, stream
+from object_centric_ros.models.checkpoint import save_model
+from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.simulation.generate import GenerateConfig, generate
+from object_centric_ros.simulation.tabletop_scene import TabletopConfig
+from object_centric_ros.tracking.tracker import EntityTracker
+
+SMALL = PartsConfig(slots=4, latent=8, encoder_channels=(8, 8), attention_size=16, hidden=16, decoder_channels=8,
+                    decoder_layers=1, dynamics_size=16, dynamics_heads=2)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('model') / 'small.safetensors'
+    save_model(path, Parts(SMALL), {'camera': TabletopConfig().camera().to_dict()})
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp('data') / 'held_out.h5'
+    generate(path, GenerateConfig(episodes=4, steps=5, seed=77))
+    return str(path)
+
+
+def test_evaluate_prints_every_metric_and_horizon(checkpoint: str, episodes: str,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['evaluate', '--checkpoint', checkpoint, '--data', episodes, '--episodes', '3']) == 0
+    said = capsys.readouterr().out
+    assert 'first 3 episodes' in said and 'data seed 77' in said
+    for metric in ('foreground ARI, first frame', 'foreground ARI, last frame', 'reconstruction MSE, last frame'):
+        row = next(line for line in said.splitlines() if line.startswith(metric))
+        assert row.split()[-1] == '3'
+    horizons = [line.split()[0] for line in said.splitlines() if line.strip()[:1] in ('1', '2', '3', '4')]
+    assert horizons == ['1', '2', '3', '4']
+
+
+def test_evaluate_says_what_is_missing(checkpoint: str, episodes: str, tmp_path: Path,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['evaluate', '--checkpoint', checkpoint]) == 2
+    assert '--data: expected an HDF5 file' in capsys.readouterr().err
+    bare = tmp_path / 'bare.h5'
+    with EpisodeStore(episodes) as store, EpisodeWriter(bare, store.meta) as writer:
+        writer.append(store.read(slice(0, 1), ['frames', 'actions']))
+    assert main(['evaluate', '--checkpoint', checkpoint, '--data', str(bare)]) == 2
+    assert 'expected labels' in capsys.readouterr().err
+    assert main(['evaluate', '--checkpoint', '/nowhere', '--data', episodes]) == 2
+    assert main(['evaluate', '--checkpoint', checkpoint, '--data', episodes, '--episodes', '0']) == 2
+
+
+def test_evaluate_tracking_counts_over_all_episodes(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ['--episodes', '2', '--actions', '1', '--blocks', '2', '3', '--seed', '9']
+    assert main(['evaluate', 'tracking', '--checkpoint', checkpoint, *words]) == 0
+    said = capsys.readouterr().out
+    assert 'seed 9:' in said and 'seed 10:' in said
+    assert said.splitlines()[-1].split()[0] == '2'
+
+
+def test_bench_measures_speed_and_memory(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ['--frames', '10', '--memory-frames', '20', '--threads', '1']
+    assert main(['bench', 'perception', 'memory', '--checkpoint', checkpoint, *words]) == 0
+    said = capsys.readouterr().out
+    assert 'frames a second (10 frames' in said and 'EntityTracker.step' in said
+    assert 'Memory over 20 frames' in said
+    assert main(['bench', 'everything', '--checkpoint', checkpoint]) == 2
+    assert main(['bench', 'perception', '--checkpoint', checkpoint, '--frames', '0']) == 2
+
+
+def test_the_stream_moves_blocks_and_shows_the_arm() -> None:
+    frames = [frame for _, frame in zip(range(120), stream(seed=1, still=3, arm=2), strict=False)]
+    assert frames[0][0].shape == (480, 640, 3) and frames[0][0].dtype == np.uint8
+    assert not np.array_equal(frames[0][0], frames[1][0])  # the noise of a camera
+    assert sum(moving for _, _, moving in frames) == 48
+    actions = [i for i, (_, action, _) in enumerate(frames) if action is not None]
+    assert actions and all(i % 5 == 0 for i in actions)  # with the first frame after the arm
+
+
+def test_memory_is_read_at_the_marks(checkpoint: str) -> None:
+    speed = measure(EntityTracker.load(checkpoint, threads=1), 6, warm_up=2, memory_at=(2, 6))
+    assert sorted(speed.memory) == [2, 6]
+    assert 10 < speed.memory[6] == pytest.approx(resident_mb(), rel=0.5)
+    assert speed.step.count == 6 and speed.step.mean >= speed.model.mean > 0
