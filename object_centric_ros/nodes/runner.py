@@ -5,18 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 
 import cv2
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from object_centric_ros.errors import InputError
 
 
 def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequence[str] | None = None) -> int:
-    """Run one node until SIGINT or SIGTERM.
+    """Run one node until SIGINT or SIGTERM; to be called in the main thread.
+
+    The executor has a thread of its own: a KeyboardInterrupt in the middle of a message would be an error there.
 
     Args:
         make: makes the node; an InputError from it is printed as one line. A node with threads of its own has a method
@@ -26,28 +30,40 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
         argv: arguments, None for the process's own.
 
     Returns:
-        The exit status: 0, or 2 for bad parameters.
+        The exit status: 0, 1 if the executor failed, 2 for bad parameters.
     """
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: signals.append(received))
     cv2.setNumThreads(1)  # pictures are small: waking a pool of threads costs more than it saves
-    rclpy.init(args=None if argv is None else list(argv))
+    rclpy.init(args=None if argv is None else list(argv), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make()
     except InputError as error:
         print(f'{name}: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
+    executor: Executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
     executor.add_node(node)
+    failures: list[BaseException] = []
+    spinner = threading.Thread(target=_spin, args=(executor, failures), name='executor', daemon=True)
+    spinner.start()
+    while not signals and spinner.is_alive():
+        spinner.join(0.2)
+    if hasattr(node, 'stop'):
+        node.stop()
+    executor.shutdown(timeout_sec=2.0)
+    spinner.join(2.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 1 if failures else 0
+
+
+def _spin(executor: Executor, failures: list[BaseException]) -> None:
     try:
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # the two ways in which SIGINT and SIGTERM arrive
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever is impatient would leave half of it undone
-        if hasattr(node, 'stop'):
-            node.stop()
-        executor.shutdown(timeout_sec=2.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    except ExternalShutdownException:
+        pass
+    except Exception as error:
+        traceback.print_exc()
+        failures.append(error)

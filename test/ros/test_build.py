@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.msg import EntityArray, EntityPlace, ExecutedAction
 from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.messages import nanoseconds
 from object_centric_ros.simulation.tabletop import TabletopWorld
 from object_centric_ros.srv import ResetWorld
 
@@ -53,8 +54,8 @@ def reset(probe: Probe, seed: int, n_blocks: int = 2) -> ResetWorld.Response:
     return answer
 
 
-def after(stamp: Time, nanoseconds: int) -> bool:
-    return stamp.sec * 10**9 + stamp.nanosec > nanoseconds
+def after(stamp: Time, moment: int) -> bool:
+    return nanoseconds(stamp) > moment
 
 
 def blocks(probe: Probe) -> np.ndarray:
@@ -210,8 +211,11 @@ def test_perception_killed_in_a_build_by_ids_ends_it_with_the_reason(goals, node
 
 
 def test_without_perception_nothing_is_done(goals, nodes, probe):
+    reset(probe, 5)
     goal = target(probe)
-    actions = len(probe.heard['executed_actions'])
+    known, actions = newest(probe, 'entities'), len(probe.heard['executed_actions'])
+    probe.wait(lambda: after(newest(probe, 'entities').header.stamp, nanoseconds(known.header.stamp) + 10**9 // 2), 10,
+               'entities that the planner has, too')
     nodes.kill(PERCEPTION)
     status, result = goals.run(goal, 20)
     assert status == 'aborted' and 'expected entities at most 1 s old' in result.message
