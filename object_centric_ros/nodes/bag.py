@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -55,13 +54,6 @@ def _field(slot: Any, nested: set[str]) -> str:
     return name
 
 
-def _message_class(name: str, near: type) -> type:
-    """The class of a message name; an action's parts are found in the module of `near`, which names them."""
-    package, kind, simple = name.split('/')
-    here = getattr(import_module(near.__module__), simple, None)
-    return here if here is not None and type_name(here) == name else getattr(import_module(f'{package}.{kind}'), simple)
-
-
 def describe(message: type, texts: dict[str, str]) -> str:
     """Collect the definitions of a message class and of all that it contains: name -> text; returns its own name."""
     name = type_name(message)
@@ -71,20 +63,26 @@ def describe(message: type, texts: dict[str, str]) -> str:
         slots = message.SLOT_TYPES  # type: ignore[attr-defined]
         texts[name] = ''.join(f'{_field(slot, nested)} {field}\n' for field, slot in zip(names, slots, strict=True))
         for other in sorted(nested):
-            describe(_message_class(other, message), texts)
+            package, kind, simple = other.split('/')
+            describe(getattr(import_module(f'{package}.{kind}'), simple), texts)
     return name
 
 
 def schema(message: type) -> tuple[str, str, str]:
-    """A message class as a bag holds it: its name, its definition with all that it contains, and its RIHS01 hash."""
+    """A message class as a bag holds it: its name, its definition with all that it contains, and its RIHS01 hash.
+
+    Raises:
+        InputError: a part of a service or an action; readers know the definitions of messages alone.
+    """
     texts: dict[str, str] = {}
     name = describe(message, texts)
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for other in reversed(list(texts)):
-        if other not in store.fielddefs:
-            store.register(get_types_from_msg(texts[other], other))
+    if '/msg/' not in name:
+        raise InputError('type of a topic in a bag', 'a message', name)
     parts = [texts[name]] + [f'{"=" * 80}\nMSG: {other}\n{texts[other]}' for other in texts if other != name]
-    return name, re.sub(r'\b(\w+)/msg/', r'\1/', ''.join(parts)), store.hash_rihs01(name)
+    definition = ''.join(parts).replace('/msg/', '/')
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg(definition, name))
+    return name, definition, store.hash_rihs01(name)
 
 
 def _profile(reliable: bool, latched: bool) -> Qos:

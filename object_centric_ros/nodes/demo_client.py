@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
 from object_centric_ros.action import BuildGoal
@@ -33,7 +34,8 @@ from object_centric_ros.nodes.messages import nanoseconds, seconds
 from object_centric_ros.nodes.processes import NodeFailed
 from object_centric_ros.srv import ResetWorld
 
-BUILD_FEEDBACK = 'build_goal/_action/feedback'
+PROGRESS = '/demo/progress'
+"""Where a bag holds the feedback of build_goal, as JSON: bags hold messages, not parts of actions."""
 
 
 @dataclass
@@ -57,12 +59,22 @@ def topics() -> dict[str, Heard]:
             'entities': Heard(EntityArray, 15.0), 'label_image': Heard(Image, 5.0), 'overlay': Heard(Image, 2.0),
             'markers': Heard(MarkerArray, 5.0), 'plan': Heard(Image, often),
             '/diagnostics': Heard(DiagnosticArray, often),
-            'ground_truth/blocks': Heard(PoseArray, 5.0), BUILD_FEEDBACK: Heard(BuildGoal.Impl.FeedbackMessage, often)}
+            'ground_truth/blocks': Heard(PoseArray, 5.0)}
 
 
 def absolute(name: str) -> str:
     """A topic's name from the root."""
     return name if name.startswith('/') else f'/{name}'
+
+
+def feedback_mapping(feedback: BuildGoal.Feedback) -> dict[str, Any]:
+    """Feedback of build_goal as plain data; positions [3] in m."""
+    def xyz(p: Any) -> list[float]:
+        return [p.x, p.y, p.z]
+
+    cost = float(feedback.cost)
+    return {'step': int(feedback.step), 'stage': feedback.stage, 'cost': cost if np.isfinite(cost) else None,
+            'entity_id': int(feedback.entity_id), 'pick': xyz(feedback.pick), 'place': xyz(feedback.place)}
 
 
 @dataclass
@@ -102,6 +114,8 @@ class DemoClient:
             self.node.create_subscription(topic.kind, name, partial(self._take, name), profile, raw=True)
             if bag is not None:
                 bag.add_topic(absolute(name), topic.kind, not topic.best_effort)
+        if bag is not None:
+            bag.add_topic(PROGRESS, String)
         self.goals = SafeActionClient(self.node, BuildGoal, 'build_goal')
         self.arm = SafeActionClient(self.node, PickPlaceAction, 'pick_place')
         self.resets = self.node.create_client(ResetWorld, 'reset')
@@ -204,6 +218,9 @@ class DemoClient:
             self.build = build
 
         def feedback(message: Any) -> None:
+            if self.bag is not None:
+                text = String(data=json.dumps(feedback_mapping(message.feedback)))
+                self.bag.write(PROGRESS, time.time_ns(), serialize_message(text))
             with self.changed:
                 build.feedback.append((time.monotonic() - build.sent, message.feedback))
                 self.changed.notify_all()

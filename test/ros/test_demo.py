@@ -58,7 +58,7 @@ def test_goals_are_built_judged_and_written_down(tmp_path: Path, monkeypatch: py
         image = reader.deserialize(first[2], first[0].msgtype)
     assert (image.height, image.width) == (480, 640)  # type: ignore[attr-defined]
     for topic in ('/image', '/camera_info', '/joint_states', '/entities', '/label_image', '/overlay', '/plan',
-                  '/executed_actions', '/ground_truth/blocks', '/build_goal/_action/feedback'):
+                  '/executed_actions', '/ground_truth/blocks', '/demo/progress'):
         assert counts[topic] > 0, topic
 
 
