@@ -1,0 +1,86 @@
+"""The nodes on the learned model: a tiny one with random weights, and the weights that are shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from geometry_msgs.msg import Point
+from harness import FakeCamera, Goals, Nodes, Probe
+from scripted import CAMERA
+from std_msgs.msg import Header
+
+from object_centric_ros.action import BuildGoal
+from object_centric_ros.models.checkpoint import load_model, save_model
+from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.msg import EntityArray, EntityPlace
+from object_centric_ros.nodes.images import from_array
+
+PICTURE = np.full((480, 640, 3), 130, np.uint8)
+PICTURE[200:250, 300:350] = (230, 30, 30)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    torch.manual_seed(0)
+    config = PartsConfig(slots=4, latent=8, encoder_channels=(8, 8), attention_size=16, hidden=16, decoder_channels=8,
+                         decoder_layers=1, dynamics_size=16, dynamics_heads=2)
+    save_model(path, Parts(config), {'camera': CAMERA.to_dict()})
+    return path
+
+
+@pytest.fixture(scope='module')
+def camera(nodes: Nodes, probe: Probe, weights: Path) -> FakeCamera:
+    nodes.start('entity_perception', checkpoint=weights, threads=1)
+    nodes.start('pick_place_planner', checkpoint=weights, threads=1)
+    probe.listen(EntityArray, 'entities')
+    camera = FakeCamera(probe, CAMERA)
+    camera.ready(60)
+    return camera
+
+
+def test_every_slot_arrives_with_the_stamp_of_the_image(camera, probe, weights):
+    probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 60, 'first entities')
+    header = camera.send(PICTURE)
+    result = probe.wait(lambda: next((m for m in probe.heard['entities'] if m.header == header), None), 20, 'entities')
+    slots = [*result.entities, *result.background]
+    assert result.model_id == load_model(weights)[1]['model_id'] and 0 < result.inference_time < 5
+    assert len(result.background) >= 1 and {len(s.latent_mean) for s in slots} == {8}
+    assert all(np.isfinite(s.latent_mean).all() and (np.asarray(s.latent_std) > 0).all() for s in slots)
+    probe.counted('entity_perception', 'images_processed')
+
+
+def test_an_image_size_that_changes_is_an_error_and_no_restart(camera, probe):
+    FakeCamera(probe, None).send(PICTURE[:240, :320].copy())
+    probe.counted('entity_perception', 'images_rejected (image size)')
+    assert 'expected 640x480 as at the start' in probe.statuses['entity_perception'].message
+
+
+def test_a_goal_on_untrained_weights_ends_with_a_reason(camera, probe):
+    goals = Goals(probe)
+    for goal in (BuildGoal.Goal(image=from_array(PICTURE, Header(), 'rgb8')),
+                 BuildGoal.Goal(places=[EntityPlace(entity_id=9, place=Point())])):
+        handle = goals.send(goal)
+        result = handle.get_result_async()
+        probe.wait(lambda r=result: camera.send(PICTURE) and r.done(), 60, 'result')
+        assert result.result().status == 6 and result.result().result.message
+
+
+def test_a_missing_checkpoint_is_an_error_on_diagnostics_and_the_nodes_live(camera, nodes, probe, weights, tmp_path):
+    nodes.end()
+    missing = tmp_path / 'later.safetensors'
+    nodes.start('entity_perception', checkpoint=missing)
+    nodes.start('pick_place_planner', checkpoint=missing)
+    camera.ready(60)
+    words = 'no model: checkpoint: expected an existing .safetensors file, got'
+    for node in ('entity_perception', 'pick_place_planner'):
+        probe.wait(lambda n=node: words in getattr(probe.statuses.get(n), 'message', ''), 60, f'complaint of {node}')
+    status, result = Goals(probe).run(BuildGoal.Goal(places=[EntityPlace(entity_id=1, place=Point())]))
+    assert status == 'aborted' and 'checkpoint: expected an existing' in result.message
+    probe.heard['entities'] = []
+    missing.write_bytes(weights.read_bytes())
+    probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 30, 'entities once the file is there')
+    assert nodes.end() == [0, 0]
