@@ -62,10 +62,9 @@ def build_environment() -> dict[str, str]:
 
 def use_installed(site: Path, libraries: Path) -> None:
     """Import the interfaces and a node from an installation rather than from this checkout."""
-    packages = next(path for path in sys.path if path.endswith('site-packages') and Path(path, 'numpy').is_dir())
-    paths = [str(site), *os.environ.get('PYTHONPATH', '').split(os.pathsep), packages]
+    others = [path for path in sys.path if path and Path(path) != ROOT]
     environment = os.environ | {
-        'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+        'PYTHONPATH': os.pathsep.join([str(site), *others]),
         'LD_LIBRARY_PATH': f'{libraries}{os.pathsep}{os.environ.get("LD_LIBRARY_PATH", "")}',
     }
     # -S: without the .pth files, one of which would put this checkout first
@@ -104,6 +103,7 @@ def fake(folder: Path, name: str, script: str) -> None:
     [
         (['python3'], {}, r'Python is missing .*apt install python3'),
         ([], {'python3': '[ "$1" = -V ] && echo Python 3.9.2; exit 1'}, r'Python 3.10 .* is Python 3.9.2: .*PYTHON='),
+        ([], {'uname': 'echo aarch64'}, r'ROS 2 .* x86-64 .* source '),
         (['c++', 'g++', 'clang++'], {}, r'C\+\+ compiler is missing: .*apt install g\+\+'),
         (['cmake'], {}, r'CMake is missing: .*apt install cmake'),
         ([], {'cmake': 'echo cmake version 3.18.4'}, r'CMake 3.22 or newer is needed'),
