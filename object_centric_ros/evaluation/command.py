@@ -88,12 +88,12 @@ def evaluate_tracking(args: argparse.Namespace) -> int:
 
     results = persistence(tracker, args.episodes or 20, args.actions, args.seed, tuple(args.blocks), args.execution,
                           report)
-    visible, kept, found = (sum(getattr(e, k) for e in results) for k in ('visible', 'kept', 'found'))
+    visible, kept, found, lost = (sum(getattr(e, k) for e in results) for k in ('visible', 'kept', 'found', 'lost'))
     shares = Spread.of([e.kept / e.visible for e in results if e.visible])
     print()
-    header = ('episodes', 'actions', 'visible blocks', 'found at first', 'id kept', 'share', 'std', 'std error')
+    header = ('episodes', 'actions', 'visible', 'found at first', 'lost at last', 'id kept', 'share', 'std', 'error')
     print(text_table(header, [
-        (len(results), sum(e.actions for e in results), visible, found, kept,
+        (len(results), sum(e.actions for e in results), visible, found, lost, kept,
          f'{kept / max(visible, 1):.1%}', shares.std, shares.error)]))
     return 0
 

@@ -32,6 +32,7 @@ class EpisodeIds:
         visible: blocks visible in the first and in the last frame.
         kept: those of them with the same id in both.
         found: those of them that had an id in the first frame.
+        lost: those of them that have none in the last frame.
         frames: how many frames the tracker saw.
     """
 
@@ -42,6 +43,7 @@ class EpisodeIds:
     visible: int
     kept: int
     found: int
+    lost: int
     frames: int
 
 
@@ -145,7 +147,8 @@ def follow(tracker: EntityTracker, world: TabletopWorld, seed: int, blocks: int,
     last = ids(labels)
     both = [b for b in first if b in last]
     kept = sum(first[b] != 0 and first[b] == last[b] for b in both)
-    return EpisodeIds(seed, blocks, done, held, len(both), kept, sum(first[b] != 0 for b in both), frames)
+    return EpisodeIds(seed, blocks, done, held, len(both), kept, sum(first[b] != 0 for b in both),
+                      sum(last[b] == 0 for b in both), frames)
 
 
 def persistence(tracker: EntityTracker, episodes: int = 20, actions: int = 10, seed: int = 0,

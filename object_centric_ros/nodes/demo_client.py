@@ -202,12 +202,18 @@ class DemoClient:
     # ---- requests ---------------------------------------------------------------------------------------------------
 
     def reset(self, seed: int, n_blocks: int, timeout: float = 30.0) -> None:
-        """Start a new scene in the simulator."""
-        future = self.resets.call_async(ResetWorld.Request(seed=seed, n_blocks=n_blocks))
-        self.wait(future.done, timeout, 'the answer of the simulator to reset')
-        answer = future.result()
-        if not answer.success:
-            raise NodeFailed(f'the simulator refused to reset: {answer.message}')
+        """Start a new scene in the simulator; it refuses while the arm moves, and is then asked again."""
+        end = time.monotonic() + timeout
+        while True:
+            future = self.resets.call_async(ResetWorld.Request(seed=seed, n_blocks=n_blocks))
+            self.wait(future.done, timeout, 'the answer of the simulator to reset')
+            answer = future.result()
+            if answer.success:
+                return
+            if time.monotonic() > end:
+                raise NodeFailed(f'the simulator refused to reset: {answer.message}')
+            asked = self.heard['joint_states'].count
+            self.wait(lambda n=asked + 10: self.heard['joint_states'].count >= n, timeout, 'joint states')  # type: ignore[misc]
 
     def send_goal(self, image: NDArray[np.uint8], max_plans: int = 0) -> Build:
         """Ask the planner to build what an image [H, W, 3] shows; returns at once."""

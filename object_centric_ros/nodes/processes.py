@@ -10,9 +10,11 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.nodes import transport
 
 Value = bool | int | float | str | tuple[float, ...]
@@ -26,7 +28,14 @@ def isolate() -> int:
     """Environment for a group of nodes on this machine that nobody else shall hear; returns the ROS domain.
 
     A random domain unless ROS_DOMAIN_ID is set, discovery on this machine only, DDS for large images, few threads.
+
+    Raises:
+        InputError: there is no ROS 2, or the package's interfaces are not built.
     """
+    for module, remedy in (('rclpy', 'source a ROS 2, or say make setup'),
+                           ('object_centric_ros.msg', 'build the interfaces: make setup, or colcon build')):
+        if find_spec(module) is None:
+            raise InputError(f'Python module {module}', f'to be installed ({remedy})', 'none')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     transport.prepare()
