@@ -51,6 +51,14 @@ def landing(positions: NDArray[np.float64], moved: int, places: NDArray[np.float
     return fine & clear, height
 
 
+def squarely(positions: NDArray[np.float64], moved: int, place: NDArray[np.float64], config: PlannerConfig) -> NDArray[np.float64]:
+    """The place [2], moved to the middle of what the thing would land on, if it lands on another."""
+    gaps = np.linalg.norm(positions[:, :2] - place, axis=1)
+    gaps[moved] = np.inf
+    under = np.flatnonzero(gaps < config.on_top)
+    return positions[under[positions[under, 2].argmax()], :2].copy() if len(under) else place
+
+
 def free_place(positions: NDArray[np.float64], moved: int, keep_clear: Iterable[tuple[float, float]], config: PlannerConfig,
                rng: np.random.Generator) -> NDArray[np.float64] | None:
     """A random place (x, y) on the table, clear of all things and of `keep_clear`; None if 500 draws find none."""

@@ -24,6 +24,7 @@ class Imagined:
         logits: mask logits [K, S, S]; colours: [K, 3, S, S].
         positions: of the entities [N, 3], metres.
         ids: of the entities [N].
+        hues: mean colours of the entities [N], RGB in [0, 1].
     """
 
     belief: Belief
@@ -31,6 +32,7 @@ class Imagined:
     colours: Tensor
     positions: np.ndarray
     ids: tuple[int, ...]
+    hues: tuple[tuple[float, float, float], ...]
 
     @property
     def offset(self) -> int:
@@ -76,7 +78,7 @@ class Imagination:
                              f'{belief.mean.shape[-1]} and {belief.memory.shape[-1]}')
         scene = self.model.decode(belief.mean)
         return Imagined(belief, scene.mask_logits[0], scene.colours[0], np.array([e.position for e in seen]),
-                        tuple(e.id for e in seen))
+                        tuple(e.id for e in seen), tuple(e.colour for e in seen))
 
     @torch.no_grad()
     def moved(self, now: Imagined, entities: np.ndarray, places: np.ndarray) -> tuple[Belief, Scene]:
@@ -129,4 +131,4 @@ class Imagination:
         memory[0, slot] = predicted.memory[0, slot]
         positions = now.positions.copy()
         positions[entity] = (*place, height)
-        return Imagined(Belief(mean, log_std, memory), logits, colours, positions, now.ids)
+        return Imagined(Belief(mean, log_std, memory), logits, colours, positions, now.ids, now.hues)

@@ -16,7 +16,7 @@ from object_centric_ros.models.parts import Parts
 from object_centric_ros.planning.cem import search
 from object_centric_ros.planning.commands import Command, Plan
 from object_centric_ros.planning.costs import assignment_cost, picture_distances
-from object_centric_ros.planning.feasibility import free_place, landing, supports
+from object_centric_ros.planning.feasibility import free_place, landing, squarely, supports
 from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.imagination import Imagination, Imagined
 from object_centric_ros.planning.settings import PlannerConfig
@@ -41,6 +41,11 @@ class Match:
     satisfied: set[int]
     error: float
     cost: float
+
+
+def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(r, g, b) / (r + g + b) of colours [N, 3]: the same for the lit and the shaded side of a thing."""
+    return colours / np.maximum(colours.sum(-1, keepdims=True), 1e-3)
 
 
 class Planner:
@@ -129,40 +134,26 @@ class Planner:
         return Plan(tuple(commands), tuple(costs), np.stack(images), first.error, reached, count, time.perf_counter() - began)
 
     def match(self, now: Imagined, goal: Goal) -> Match:
-        """Pair goal and scene: by picture where they agree (eq. 5), the rest by colour."""
-        n = len(now.ids)
+        """Which entity should fill each goal entity, and which do already."""
         if goal.places:
             partner = {g: now.ids.index(entity) for g, (entity, _) in enumerate(goal.places)}
             errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy)) for g, (_, xy) in enumerate(goal.places)}
             satisfied = {g for g, e in errors.items() if e <= self.config.tolerance}
             return Match(partner, satisfied, max(errors.values()), sum(min(1.0, e / 0.1) for e in errors.values()))
         distances = picture_distances(self._goal_pictures(goal), self._pictures(now)[None]).cpu().numpy()
-        cost, pairs = assignment_cost(distances)
-        partner = {g: e for g, e in pairs[0].items() if self._error(now, goal, g, e) <= self.config.tolerance}
-        satisfied = set(partner)
-        rest, left = [g for g in range(goal.size) if g not in partner], [e for e in range(n) if e not in partner.values()]
-        if rest and left:
-            table = np.array([[self._colour_distance(now, goal, g, e) for e in left] for g in rest])
-            partner |= {rest[r]: left[c] for r, c in zip(*linear_sum_assignment(table), strict=True)}
-        errors = {g: self._error(now, goal, g, e, False) for g, e in partner.items()}
-        worst = max(errors.values()) if len(errors) == goal.size else float('inf')
+        cost, _ = assignment_cost(distances)
+        shades = [chromaticity(np.array(c)) for c in ([e.colour for e in goal.entities], now.hues)]
+        colour = np.linalg.norm(shades[0][:, None] - shades[1][None], axis=-1)
+        wanted = self._wanted(goal)
+        apart = np.linalg.norm(wanted[:, None, :2] - now.positions[None, :, :2], axis=-1)
+        level = np.abs(wanted[:, None, 2] - now.positions[None, :, 2]) < self.config.object_height
+        # Looks decide; among like things the nearer one is meant.
+        table = colour / self.config.colour_tolerance + 0.3 * np.minimum(1, apart / 0.1) + 0.1 * ~level
+        partner = dict(zip(*(x.tolist() for x in linear_sum_assignment(table)), strict=True))
+        satisfied = {g for g, e in partner.items() if level[g, e] and apart[g, e] <= self.config.tolerance
+                     and colour[g, e] <= self.config.colour_tolerance}
+        worst = max(float(apart[g, e]) for g, e in partner.items()) if len(partner) == goal.size else float('inf')
         return Match(partner, satisfied, worst, float(cost[0]))
-
-    def _colour_distance(self, now: Imagined, goal: Goal, g: int, e: int) -> float:
-        weight = now.logits.softmax(0)[e + now.offset]
-        colour = (now.colours[e + now.offset] * weight).sum((1, 2)) / weight.sum().clamp(min=1e-6)
-        picture = goal.entities[g].picture
-        mask = picture.sum(0) > 0.1
-        wanted = picture[:, mask].mean(1) if mask.any() else np.asarray(goal.entities[g].colour)
-        return float(np.linalg.norm(colour.cpu().numpy() - wanted))
-
-    def _error(self, now: Imagined, goal: Goal, g: int, e: int, with_colour: bool = True) -> float:
-        """Distance (m) of entity e to goal entity g on the table; inf at another level or of another colour."""
-        wanted, there = goal.entities[g].position, now.positions[e]
-        if with_colour and (abs(wanted[2] - there[2]) > self.config.object_height
-                            or self._colour_distance(now, goal, g, e) > self.config.colour_tolerance):
-            return float('inf')
-        return float(np.hypot(wanted[0] - there[0], wanted[1] - there[1]))
 
     def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator
               ) -> tuple[tuple[int, NDArray[np.float64]] | None, int]:
@@ -173,7 +164,9 @@ class Planner:
         done = {match.partner[g] for g in match.satisfied}
         # What is to stand on another thing waits until that one is in place.
         waiting = {match.partner[g] for g in match.partner if under[g] is not None and under[g] not in match.satisfied}
-        able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered]
+        low, high = np.array(self.config.work_area[:2]) - self.config.margin, np.array(self.config.work_area[2:]) + self.config.margin
+        within = ((now.positions[:, :2] >= low) & (now.positions[:, :2] <= high)).all(1)
+        able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered and within[i]]
         movable = [i for i in able if i not in done and i not in waiting]
         scored = 0
         if goal.places:
@@ -184,7 +177,7 @@ class Planner:
         elif movable:
             entity, place, cost, scored = search(movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
             if cost < match.cost - self.config.minimum_gain:
-                return (entity, place), scored
+                return (entity, squarely(now.positions, entity, place, self.config)), scored
         return self._make_way(now, match, wanted, able, covered, rng), scored
 
     def _make_way(self, now: Imagined, match: Match, wanted: NDArray[np.float64], able: list[int], covered: set[int],
@@ -210,7 +203,8 @@ class Planner:
         fine = np.zeros(len(which), bool)
         for entity in np.unique(which):
             rows = which == entity
-            fine[rows] = landing(now.positions, int(entity), places[rows], self.config)[0]
+            there = np.linalg.norm(places[rows] - now.positions[entity, :2], axis=1) > self.config.tolerance / 2
+            fine[rows] = landing(now.positions, int(entity), places[rows], self.config)[0] & there
         if fine.any():
             _, scene = self.imagination.moved(now, which[fine], places[fine])
             pictures = self.imagination.pictures(now, which[fine], scene, POOL)

@@ -15,11 +15,12 @@ class PlannerConfig:
         population, elites, iterations: of the cross-entropy method.
         smoothing: part of the old distribution that each iteration keeps.
         work_area: (x0, y0, x1, y1) in which things may be placed.
+        margin: how far outside of it things may still be picked up.
         object_height: height of an object's centre above what it stands on; half its width.
         clearance: smallest distance between the centres of things that stand side by side.
         on_top: largest distance between the centres of things that stand on each other.
         tolerance: largest distance of an entity to its place at which the goal holds.
-        colour_tolerance: largest RGB distance between a goal entity and its counterpart.
+        colour_tolerance: largest distance in chromaticity between a goal entity and its counterpart.
         minimum_gain: a command must lower the cost by this part of one entity's share.
         minimum_confidence: entities below are not picked.
     """
@@ -29,11 +30,12 @@ class PlannerConfig:
     iterations: int = 4
     smoothing: float = 0.1
     work_area: tuple[float, float, float, float] = (-0.17, -0.17, 0.17, 0.17)
+    margin: float = 0.025
     object_height: float = 0.03
     clearance: float = 0.066
     on_top: float = 0.02
     tolerance: float = 0.018
-    colour_tolerance: float = 0.35
+    colour_tolerance: float = 0.12
     minimum_gain: float = 0.15
     minimum_confidence: float = 0.2
 

@@ -12,6 +12,11 @@ from object_centric_ros.tracking.observation import SlotViews
 from object_centric_ros.tracking.settings import TrackerConfig
 
 
+def _chromaticity(colour: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(r, g, b) / (r + g + b), the same for the lit and the shaded side of a thing."""
+    return colour / max(float(colour.sum()), 1e-3)
+
+
 @dataclass
 class Record:
     """What is remembered of an entity; lengths in model pixels."""
@@ -21,6 +26,7 @@ class Record:
     colour: list[float]
     area: float
     centroid: list[float]
+    rows: list[float]
     seen: float
     misses: int = 0
     visible: bool = True
@@ -111,20 +117,25 @@ class Identities:
         return free
 
     def duplicates(self, views: SlotViews, background: int | None) -> list[int]:
-        """Slots that share their thing with another slot, the lesser of each pair."""
+        """Slots that share their thing with another slot, the lesser of each pair; the younger of two ids is forgotten."""
         c, lesser = self.config, []
         slots = [s for s in range(len(views.area)) if s != background and views.area[s] > 0]
         for i, a in enumerate(slots):
             for b in slots[i + 1:]:
                 near = np.linalg.norm(views.centroid[a] - views.centroid[b]) < c.merge_distance
-                if near and np.linalg.norm(views.colour[a] - views.colour[b]) < c.colour_gate:
+                if near and np.linalg.norm(_chromaticity(views.colour[a]) - _chromaticity(views.colour[b])) < c.merge_colour:
                     rank = [(self.of_slot(s) is not None, views.area[s]) for s in (a, b)]
                     lesser.append(a if rank[0] < rank[1] else b)
-        for slot in lesser:
-            record = self.of_slot(slot)
-            if record is not None:
-                record.slot = None
+                    self._forget_younger(lesser[-1], b if lesser[-1] == a else a)
         return lesser
+
+    def _forget_younger(self, lesser: int, other: int) -> None:
+        """One thing, one id: the older of two ids stays, with the slot that stays."""
+        records = [self.of_slot(lesser), self.of_slot(other)]
+        if records[0] is not None and records[1] is not None:
+            older, younger = sorted((records[0], records[1]), key=lambda r: r.id)
+            older.slot = other
+            del self.records[younger.id]
 
     def _steady(self, views: SlotViews, slot: int, size: int) -> bool:
         c = self.config
@@ -142,7 +153,7 @@ class Identities:
             self._saw(record, views, slot, stamp)
             return before
         self.records[self.next_id] = Record(self.next_id, slot, views.colour[slot].tolist(), float(views.area[slot]),
-                                            views.centroid[slot].tolist(), stamp)
+                                            views.centroid[slot].tolist(), views.rows[slot].tolist(), stamp)
         self.next_id += 1
         return []
 
@@ -150,7 +161,7 @@ class Identities:
         rate = 0.1
         record.colour = ((1 - rate) * np.asarray(record.colour) + rate * views.colour[slot]).tolist()
         record.area = (1 - rate) * record.area + rate * float(views.area[slot])
-        record.centroid = views.centroid[slot].tolist()
+        record.centroid, record.rows = views.centroid[slot].tolist(), views.rows[slot].tolist()
         record.seen, record.misses, record.visible = stamp, 0, True
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class SlotViews:
         area: pixels owned [K].
         centroid: mean (u, v) of the owned pixels, weighted by the mask [K, 2]; NaN where area is 0.
         box: (u0, v0, u1, v1) [K, 4].
+        rows: first and last row that it shows, to a fraction of a pixel [K, 2].
         colour: mean image colour over the owned pixels [K, 3].
         decoded_colour: mean decoded colour over them [K, 3].
         sharpness: mean mask weight over them [K].
@@ -30,6 +31,7 @@ class SlotViews:
     area: NDArray[np.float64]
     centroid: NDArray[np.float64]
     box: NDArray[np.float64]
+    rows: NDArray[np.float64]
     colour: NDArray[np.float64]
     decoded_colour: NDArray[np.float64]
     sharpness: NDArray[np.float64]
@@ -60,8 +62,19 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     for slot in np.flatnonzero(area):
         rows, columns = np.flatnonzero(hard[slot].any(1)), np.flatnonzero(hard[slot].any(0))
         box[slot] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    rows = _extent(weight.reshape(k, size, size).sum(2))
     sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
-    return SlotViews(owner, area, centroid, box, weight @ flat_image.T / safe[:, None], decoded, sharpness, fit)
+    return SlotViews(owner, area, centroid, box, rows, weight @ flat_image.T / safe[:, None], decoded, sharpness, fit)
+
+
+def _extent(profile: NDArray[np.float64], tail: float = 0.06) -> NDArray[np.float64]:
+    """Where a profile [K, S] begins and ends [K, 2]: from its quantiles, stretched as for an even spread."""
+    total = np.cumsum(profile, 1)
+    edges = np.concatenate([np.zeros((len(profile), 1)), total], 1) / np.maximum(total[:, -1:], 1e-9)
+    place = np.arange(edges.shape[1])
+    low, high = (np.array([np.interp(q, e, place) for e in edges]) for q in (tail, 1 - tail))
+    stretch = tail / (1 - 2 * tail) * (high - low)
+    return np.stack([low - stretch, high + stretch], 1)
 
 
 def scene_arrays(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

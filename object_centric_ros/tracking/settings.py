@@ -21,7 +21,8 @@ class TrackerConfig:
         area_gate: a slot whose mask shrinks below this part of its usual size is taken to be covered.
         jump_gate: farthest a thing moves between frames without an executed action, model pixels.
         match_colour: largest colour distance at which an unseen entity is found again in a new slot.
-        merge_distance: two slots closer than this (model pixels) with like colours are one thing.
+        merge_distance: two slots closer than this (model pixels) with like colours are one thing;
+        merge_colour: largest distance in chromaticity of like colours.
         unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
         settle_iterations: refinements of the first frame after an executed action.
         object_height: height of an object's centre above what it stands on, metres.
@@ -36,7 +37,8 @@ class TrackerConfig:
     area_gate: float = 0.3
     jump_gate: float = 4.0
     match_colour: float = 0.3
-    merge_distance: float = 3.5
+    merge_distance: float = 5.5
+    merge_colour: float = 0.08
     unexplained: float = 0.08
     settle_iterations: int = 3
     object_height: float = 0.03

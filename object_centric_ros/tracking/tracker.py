@@ -168,7 +168,8 @@ class EntityTracker:
         offset = np.array([(self.camera.width - side) / 2, (self.camera.height - side) / 2])
         records = list(self.identities.records.values())
         centroids = np.array([r.centroid for r in records]).reshape(-1, 2) * scale + offset
-        positions = stacked_positions(self.camera, centroids, self.config.object_height)
+        rows = np.array([r.rows for r in records]).reshape(-1, 2) * scale + offset[1]
+        positions = stacked_positions(self.camera, centroids, rows, self.config.object_height)
         labels = np.zeros((self.size, self.size), np.uint16)
         entities = []
         for record, centroid, position in zip(records, centroids, positions, strict=True):

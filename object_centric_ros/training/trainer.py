@@ -94,6 +94,8 @@ class Trainer:
                    mininterval=5)
         self.model.likelihood = LIKELIHOODS[stage.likelihood or self.config.model.likelihood](self.config.model.sigma)
         self.model.config = replace(self.config.model, beta=stage.beta) if stage.beta >= 0 else self.config.model
+        if stage.objective == 'dynamics':
+            self._inferred_pairs(stage)  # before the clock of the stage starts
         last_save = last_validation = time.monotonic()
         while self.progress['stage_seconds'] < seconds and not self.stop:
             began = time.monotonic()
