@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 36
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 26, 36
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     raw = span / count
     power = 10.0 ** np.floor(np.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
-    return [float(v) for v in np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * span, step)]
+    return [float(v) + 0.0 for v in np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9 * span, step)]
 
 
-def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str, width: int = 640, height: int = 220,
+def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str, width: int = 534, height: int = 220,
                limit: float | None = None, limit_name: str = '') -> str:
     """A line chart from y = 0; `limit` draws a dashed line."""
     shown = [s for s in series if len(s.x)]
@@ -81,10 +81,10 @@ def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str,
                      f'{escape(limit_name)}</text>')
     for s in shown:
         parts += _curve(s, px, py)
-    return '\n'.join([*parts, *_legend([(s.name, s.colour) for s in shown], width), '</svg>'])
+    return '\n'.join([*parts, *_legend([(s.name, s.colour) for s in shown if s.name], width), '</svg>'])
 
 
-def timeline(bars: Sequence[Bar], title: str, legend: Sequence[tuple[str, str]], width: int = 640) -> str:
+def timeline(bars: Sequence[Bar], title: str, legend: Sequence[tuple[str, str]], width: int = 534) -> str:
     """Spans in rows over time (s); hovering shows their labels."""
     if not bars:
         return f'<p class="none">{escape(title)}: nothing was recorded.</p>'

@@ -136,7 +136,7 @@ def _tracking(trial: Trial) -> str:
     seen = pick([s for s in trial.seen if s.labels is not None], 8)
     if not seen:
         return ''
-    size = max(118, min(190, 940 // len(seen)))
+    size = max(118, min(140, 940 // len(seen)))
     often = Counter(e.id for s in seen for e in s.entities)
     ids = sorted(i for i, _ in often.most_common(8))
     lines = ['<tr><th></th>' + ''.join(f'<th>{escape(s.label)}<br>{s.seconds:.0f} s</th>' for s in seen) + '</tr>']
