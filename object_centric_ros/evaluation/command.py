@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('what', nargs='?', choices=('model', 'tracking'), default='model',
                         help='model: segmentation and prediction on episodes; tracking: ids kept in the simulator')
     parser.add_argument('--checkpoint', default='shipped', help='model file, or "shipped" for the one in the package')
-    parser.add_argument('--data', help='HDF5 file of held-out episodes (model)')
+    parser.add_argument('--data', help='HDF5 file of held-out episodes (model); without one they are generated')
+    parser.add_argument('--data-seed', type=int, default=2_000_000, help='of generated episodes (model)')
     parser.add_argument('--episodes', type=int, help='how many; default 200 (model) or 20 (tracking)')
     parser.add_argument('--seed', type=int, default=0, help='of the first guess (model) or scene (tracking)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
@@ -51,17 +54,30 @@ def checkpoint(name: str) -> str | None:
     return None if name == 'shipped' else name
 
 
+def held_out(args: argparse.Namespace, count: int) -> tuple[Episodes, str]:
+    """The first `count` episodes to evaluate on, and what to call them: those of the file, or new ones."""
+    height = TrackerConfig().object_height
+    if args.data is not None:
+        return Episodes(args.data, height, count), args.data
+    from object_centric_ros.simulation.generate import GenerateConfig, generate
+    with tempfile.TemporaryDirectory() as folder:
+        path = f'{folder}/held_out.h5'
+        workers = len(os.sched_getaffinity(0))
+        generate(path, GenerateConfig(episodes=count, seed=args.data_seed), workers, progress=True)
+        data = Episodes(path, height)
+        data.store.close()
+        return data, 'object-centric generate tabletop'
+
+
 def evaluate_model(args: argparse.Namespace) -> int:
     """Segmentation, reconstruction and open-loop prediction on held-out episodes."""
-    if args.data is None:
-        raise InputError('--data', 'an HDF5 file of held-out episodes (object-centric generate)', 'nothing')
     device = choose_device(args.device)
     model, record = load_weights(checkpoint(args.checkpoint), device)
-    data = Episodes(args.data, TrackerConfig().object_height, args.episodes or 200)
+    data, name = held_out(args, args.episodes or 200)
     if 'labels' not in data.arrays:
-        raise InputError(f'{args.data}: fields', 'labels, to score against', data.store.fields)
+        raise InputError(f'{name}: fields', 'labels, to score against', data.store.fields)
     values = episode_metrics(model, data, len(data), args.seed)
-    print(f'{record["model_id"]} on the first {len(data)} episodes of {args.data}, {data.frames.shape[1]} frames each '
+    print(f'{record["model_id"]} on the first {len(data)} episodes of {name}, {data.frames.shape[1]} frames each '
           f'(data seed {data.store.meta.get("seed")}), seed {args.seed}, {device}\n')
     rows = [(title, *_mean(values[key])) for key, title in NAMES.items() if key in values]
     print(text_table(('metric', 'mean', 'std', 'std error', 'episodes'), rows), end='\n\n')

@@ -48,8 +48,6 @@ def test_evaluate_prints_every_metric_and_horizon(checkpoint: str, episodes: str
 
 def test_evaluate_says_what_is_missing(checkpoint: str, episodes: str, tmp_path: Path,
                                        capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(['evaluate', '--checkpoint', checkpoint]) == 2
-    assert '--data: expected an HDF5 file' in capsys.readouterr().err
     bare = tmp_path / 'bare.h5'
     with EpisodeStore(episodes) as store, EpisodeWriter(bare, store.meta) as writer:
         writer.append(store.read(slice(0, 1), ['frames', 'actions']))
@@ -57,6 +55,12 @@ def test_evaluate_says_what_is_missing(checkpoint: str, episodes: str, tmp_path:
     assert 'expected labels' in capsys.readouterr().err
     assert main(['evaluate', '--checkpoint', '/nowhere', '--data', episodes]) == 2
     assert main(['evaluate', '--checkpoint', checkpoint, '--data', episodes, '--episodes', '0']) == 2
+
+
+def test_evaluate_makes_its_own_episodes(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['evaluate', '--checkpoint', checkpoint, '--episodes', '2', '--data-seed', '55']) == 0
+    said = capsys.readouterr().out
+    assert 'first 2 episodes of object-centric generate tabletop, 5 frames each (data seed 55)' in said
 
 
 def test_evaluate_tracking_counts_over_all_episodes(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
