@@ -70,7 +70,7 @@ def test_a_node_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.
         group.start('pick_place_planner', program=[str(SCRIPTED), 'pick_place_planner'])
 
     monkeypatch.setattr(demo, 'start_nodes', blind)
-    assert demo.run(options('--out', tmp_path, '--patience', 20)) == 1
+    assert demo.run(options('--out', tmp_path, '--patience', 12)) == 1
     said = capsys.readouterr().err
     assert 'entity_perception is running, but entities (entities) did not come' in said
     assert 'existing .safetensors file' in said  # the end of its log
