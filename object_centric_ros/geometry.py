@@ -37,7 +37,8 @@ class PinholeCamera:
     position: NDArray[np.float64]
 
     @classmethod
-    def looking_at(cls, position: ArrayLike, target: ArrayLike, fovy_deg: float, width: int, height: int) -> PinholeCamera:
+    def looking_at(cls, position: ArrayLike, target: ArrayLike, fovy_deg: float, width: int, height: int
+                   ) -> PinholeCamera:
         """A camera at `position` that looks at `target` (both [3], metres), with the image's up along the world's."""
         eye, aim = np.asarray(position, float), np.asarray(target, float)
         forward = (aim - eye) / np.linalg.norm(aim - eye)
@@ -80,7 +81,8 @@ class PinholeCamera:
     def from_dict(cls, d: dict) -> PinholeCamera:
         """The inverse of `to_dict`."""
         try:
-            return cls(int(d['width']), int(d['height']), float(d['fx']), float(d['fy']), float(d['cx']), float(d['cy']),
+            return cls(int(d['width']), int(d['height']),
+                       float(d['fx']), float(d['fy']), float(d['cx']), float(d['cy']),
                        np.asarray(d['rotation'], float).reshape(3, 3), np.asarray(d['position'], float).reshape(3))
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('camera', 'width, height, fx, fy, cx, cy, rotation 3x3, position 3', d) from e
@@ -100,7 +102,7 @@ def model_image(image: NDArray[np.uint8], size: int = 64) -> NDArray[np.uint8]:
     if side == size:
         return np.ascontiguousarray(crop)
     interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(crop, (size, size), interpolation=interpolation)
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=interpolation), np.uint8)
 
 
 def normalised(pixels: ArrayLike, size: int) -> NDArray[np.float64]:

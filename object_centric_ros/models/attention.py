@@ -43,7 +43,8 @@ class SlotAttentionRefiner(nn.Module):
         self.window = nn.Linear(size, 5)
         if anchored:  # a slot starts by looking around its own place
             self.window.bias.data = torch.tensor([0.0, 0.0, -6.0, -6.0, 0.0])
-        self.mlp = nn.Sequential(nn.Linear(size + 5 + 2 * latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+        self.mlp = nn.Sequential(nn.Linear(size + 5 + 2 * latent, hidden), nn.ReLU(),
+                                 nn.Linear(hidden, hidden), nn.ReLU(),
                                  nn.Linear(hidden, 4 * latent))
         self.mlp_context = nn.Linear(context, hidden, bias=False) if context else None
         for layer in (self.query_context, self.mlp_context):
@@ -90,7 +91,8 @@ class SlotAttentionRefiner(nn.Module):
         d_mean, d_scale, g_mean, g_scale = change.split(self.latent, -1)
         if self.anchored:
             target = belief.mean[..., :2] + centroid[..., :2] + 0.1 * d_mean[..., :2]
-            d_mean = torch.cat([target - (belief.mean[..., :2] if self.update == 'additive' else 0), d_mean[..., 2:]], -1)
+            origin = belief.mean[..., :2] if self.update == 'additive' else 0
+            d_mean = torch.cat([target - origin, d_mean[..., 2:]], -1)
         if self.update == 'additive':
             mean, log_std = belief.mean + evidence * d_mean, belief.log_std + evidence * d_scale
         else:

@@ -25,7 +25,8 @@ def save_model(path: str | os.PathLike[str], model: Parts, record: dict[str, Any
     The file appears under its name only once it is complete.
     """
     name = next(k for k, (_, cls) in MODELS.items() if isinstance(model, cls))
-    header = {'format': FORMAT, 'model': name, 'config': json.dumps(dataclasses.asdict(model.config)), 'record': json.dumps(record)}
+    header = {'format': FORMAT, 'model': name, 'config': json.dumps(dataclasses.asdict(model.config)),
+              'record': json.dumps(record)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = f'{os.fspath(path)}.partial'
     save_file(tensors, partial, header)
@@ -52,13 +53,15 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = 'cpu')
                          f'format {header.get("format")}, model {header.get("model")}')
     config_type, model_type = MODELS[header['model']]
     try:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(header['config']).items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v
+                                  for k, v in json.loads(header['config']).items()}
         config = config_type(**values)
     except (TypeError, ValueError, KeyError) as e:
         raise InputError(f'checkpoint {path}: config', f'a {config_type.__name__}', e) from e
     model = model_type(config)
     expected = model.state_dict()
-    wrong = [f'missing {k}' for k in expected if k not in tensors] + [f'unknown {k}' for k in tensors if k not in expected]
+    wrong = [f'missing {k}' for k in expected if k not in tensors]
+    wrong += [f'unknown {k}' for k in tensors if k not in expected]
     wrong += [f'{k} is {list(tensors[k].shape)}, not {list(v.shape)}' for k, v in expected.items()
               if k in tensors and tensors[k].shape != v.shape]
     if wrong:

@@ -40,7 +40,8 @@ class BroadcastDecoder(nn.Module):
         self.hidden = nn.Sequential(*hidden)
         self.head = nn.Conv2d(channels, (image_channels + 1) * self.upscale ** 2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(self.upscale)
-        # An anchored slot starts as a compact thing: its mask logit falls with the square of the distance, by a learned rate.
+        # An anchored slot starts as a compact thing: its mask logit falls with the square of the distance, at a rate
+        # that is learned.
         self.falloff = nn.Linear(latent, 1) if anchored else None
         if self.falloff is not None:
             nn.init.constant_(self.falloff.bias, 8.0)
@@ -56,21 +57,19 @@ class BroadcastDecoder(nn.Module):
         """
         b, k, _ = z.shape
         relative = self.coordinates
-        if self.anchored:
-            relative = relative - z[..., None, None, :2]
-        else:
-            relative = relative.expand(b, k, *relative.shape)
+        relative = relative - z[..., None, None, :2] if self.anchored else relative.expand(b, k, *relative.shape)
         x = self.latent(z)[..., None, None, :] + self.position(moments(relative))
         x = torch.relu(x).flatten(0, 1).permute(0, 3, 1, 2)
         out = self.shuffle(self.head(self.hidden(x))).unflatten(0, (b, k)).float()
         logits = out[:, :, self.image_channels]
         if self.falloff is not None:
             distance = (self.pixels - z[..., None, None, :2].float()).square().sum(-1)
-            logits = logits - nn.functional.softplus(self.falloff(z).float())[..., None] * local[:, None, None] * distance
+            rate = nn.functional.softplus(self.falloff(z).float())[..., None]
+            logits = logits - rate * local[:, None, None] * distance
         return Scene(out[:, :, :self.image_channels], logits)
 
 
 def moments(relative: Tensor) -> Tensor:
-    """(du, dv, du^2, dv^2, du dv) of relative coordinates [..., 2] -> [..., 5]: enough to draw a window of any shape."""
+    """(du, dv, du^2, dv^2, du dv) of relative coordinates [..., 2] -> [..., 5]: enough for a window of any shape."""
     du, dv = relative.unbind(-1)
     return torch.stack([du, dv, du * du, dv * dv, du * dv], -1)

@@ -42,8 +42,10 @@ class TransformerLSTM(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.lstm = nn.LSTMCell(size, size)
         self.passive = nn.Linear(2 * size, 2 * latent)
-        self.active = nn.Sequential(nn.Linear(2 * size + extra, size), nn.ReLU(), nn.Linear(size, 2 * latent)) if action else None
-        self.attend = nn.Sequential(nn.Linear(2 * size + extra, size), nn.ReLU(), nn.Linear(size, 1)) if action else None
+        self.active = nn.Sequential(nn.Linear(2 * size + extra, size), nn.ReLU(),
+                                    nn.Linear(size, 2 * latent)) if action else None
+        self.attend = nn.Sequential(nn.Linear(2 * size + extra, size), nn.ReLU(),
+                                    nn.Linear(size, 1)) if action else None
         nn.init.zeros_(self.passive.weight)
         nn.init.zeros_(self.passive.bias)
 

@@ -64,7 +64,7 @@ def seed_positions(image: Tensor, explained: Tensor, seeds: int, threshold: floa
     Returns:
         positions [B, n, 2] in [-1, 1] (u, v); PARKED where nothing was left.
     """
-    b, _, h, w = image.shape
+    h, w = image.shape[-2:]
     scale = 2
     error = (image - explained).square().sum(1, keepdim=True)
     size = 2 * (h // 32) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -41,4 +42,4 @@ class ComposedGaussian:
         return log_normal(image, scene.image, self.sigma).sum(1)
 
 
-LIKELIHOODS = {'mixture': GaussianMixture, 'composed': ComposedGaussian}
+LIKELIHOODS: dict[str, Callable[[float], Likelihood]] = {'mixture': GaussianMixture, 'composed': ComposedGaussian}

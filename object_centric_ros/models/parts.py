@@ -11,6 +11,7 @@ Frames are independent given their latents; all dependence in time is in the inf
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,15 +90,17 @@ class Parts(nn.Module):
     def __init__(self, config: PartsConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers, c.anchored)
+        self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers,
+                                        c.anchored)
         self.initial = InitialBelief(c.latent, self.dynamics.memory, c.background_slot, c.anchored)
         self.encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
         if c.gradient_feedback:  # silent until a stage with feedback teaches it, as the context of the refiner is
-            nn.init.zeros_(self.encoder.convolutions[0].weight[:, 3:])  # type: ignore[arg-type]
+            nn.init.zeros_(cast(Tensor, self.encoder.convolutions[0].weight)[:, 3:])
         context = c.action_size + (2 * c.latent if c.gradient_feedback else 0)
-        self.refiner = SlotAttentionRefiner(c.latent, c.encoder_channels[-1], context, c.attention_size, c.hidden, c.update,
-                                            c.anchored, c.top_down)
-        self.decoder = BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid, c.anchored)
+        self.refiner = SlotAttentionRefiner(c.latent, c.encoder_channels[-1], context, c.attention_size, c.hidden,
+                                            c.update, c.anchored, c.top_down)
+        self.decoder = BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid,
+                                        c.anchored)
         self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
 
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> Belief:
@@ -105,7 +108,7 @@ class Parts(nn.Module):
         return self.initial(batch, slots or self.config.slots, generator)
 
     def predict(self, belief: Belief, action: Tensor | None) -> Belief:
-        """P(lambda_{t-1}, a_{t-1}): the guess of the next frame's posterior before it is seen. Action [B, A] or None."""
+        """P(lambda_{t-1}, a_{t-1}): guess of the next frame's posterior before it is seen. Action [B, A] or None."""
         return self.dynamics(belief, action)[0]
 
     def decode(self, z: Tensor) -> Scene:
@@ -128,7 +131,8 @@ class Parts(nn.Module):
     def encode(self, image: Tensor, log_likelihood: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Bottom-up features of an image, with the log-likelihood map where there is one: [B, N, F] and [N, 2]."""
         if self.config.gradient_feedback:
-            extra = torch.zeros_like(image[:, :1]) if log_likelihood is None else log_likelihood[:, None].clamp(-20) / 10
+            extra = (torch.zeros_like(image[:, :1]) if log_likelihood is None
+                     else log_likelihood[:, None].clamp(-20) / 10)
             image = torch.cat([image, extra], 1)
         return self.encoder(image)
 
@@ -159,12 +163,14 @@ class Parts(nn.Module):
                 features = self.encode(image, log_likelihood)
             context = torch.cat([context, gradient], -1)
         grid, coordinates = self.encode(image) if features is None else features
-        return self.refiner(belief, grid, coordinates, self.local(belief.mean.shape[1]), context if context.shape[-1] else None)
+        return self.refiner(belief, grid, coordinates, self.local(belief.mean.shape[1]),
+                            context if context.shape[-1] else None)
 
     def loss_gradient(self, belief: Belief, image: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Normalised dL/d(mean, log_std) [B, K, 2D] and the log-likelihood map [B, H, W], both cut from the graph."""
         with torch.enable_grad():
-            leaf = Belief(belief.mean.detach().requires_grad_(), belief.log_std.detach().requires_grad_(), belief.memory)
+            leaf = Belief(belief.mean.detach().requires_grad_(), belief.log_std.detach().requires_grad_(),
+                          belief.memory)
             scene = self.decode(leaf.sample(noise))
             loss, log_likelihood, _ = self.loss(leaf, scene, image)
             gradients = torch.autograd.grad(loss.sum(), (leaf.mean, leaf.log_std))
@@ -184,15 +190,15 @@ class Parts(nn.Module):
         return place_parked(belief, where)
 
     def complete(self, belief: Belief, image: Tensor) -> Belief:
-        """Put parked slots on what the decoded belief leaves unexplained (anchored models; others are returned as is)."""
+        """Put parked slots on what the decoded belief leaves unexplained (anchored models; others return as is)."""
         if not (self.config.anchored and self.config.background_slot):
             return belief
         with torch.no_grad():
             where = seed_positions(image, self.decode(belief.mean).image, belief.mean.shape[1] - 1)
         return place_parked(belief, where)
 
-    def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None, action: Tensor | None = None,
-              generator: torch.Generator | None = None, feedback: bool = True) -> Belief:
+    def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None,
+              action: Tensor | None = None, generator: torch.Generator | None = None, feedback: bool = True) -> Belief:
         """Belief of a first frame (belief None) or of a later one.
 
         A first frame takes `first`, `first_iterations` refinements without gradient feedback, `complete`, and then

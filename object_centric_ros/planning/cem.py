@@ -33,7 +33,8 @@ def search(movable: list[int], score: Score, config: PlannerConfig, rng: np.rand
     for _ in range(config.iterations):
         which = rng.choice(len(movable), config.population, p=chance)
         uniform = rng.uniform(low, high, (config.population, 2))
-        gaussian = mean[which] + rng.standard_normal((config.population, 2)) * np.where(np.isinf(spread), 0, spread)[which]
+        noise = rng.standard_normal((config.population, 2))
+        gaussian = mean[which] + noise * np.where(np.isinf(spread), 0, spread)[which]
         places = np.clip(np.where(np.isinf(spread[which]), uniform, gaussian), low, high)
         costs = score(np.asarray(movable)[which], places)
         count += len(costs)

@@ -37,8 +37,9 @@ def landing(positions: NDArray[np.float64], moved: int, places: NDArray[np.float
     """
     x0, y0, x1, y1 = config.work_area
     edge = 1e-6
-    fine = (places >= np.array([x0, y0]) - edge).all(1) & (places <= np.array([x1, y1]) + edge).all(1)
-    height = np.full(len(places), config.object_height)
+    low, high = np.array([x0, y0]) - edge, np.array([x1, y1]) + edge
+    fine: NDArray[np.bool_] = np.asarray(((places >= low) & (places <= high)).all(1))
+    height: NDArray[np.float64] = np.full(len(places), config.object_height)
     others = np.delete(positions, moved, 0)
     if len(others) == 0:
         return fine, height
@@ -51,7 +52,8 @@ def landing(positions: NDArray[np.float64], moved: int, places: NDArray[np.float
     return fine & clear, height
 
 
-def squarely(positions: NDArray[np.float64], moved: int, place: NDArray[np.float64], config: PlannerConfig) -> NDArray[np.float64]:
+def squarely(positions: NDArray[np.float64], moved: int, place: NDArray[np.float64], config: PlannerConfig
+             ) -> NDArray[np.float64]:
     """The place [2], moved to the middle of what the thing would land on, if it lands on another."""
     gaps = np.linalg.norm(positions[:, :2] - place, axis=1)
     gaps[moved] = np.inf
@@ -59,8 +61,8 @@ def squarely(positions: NDArray[np.float64], moved: int, place: NDArray[np.float
     return positions[under[positions[under, 2].argmax()], :2].copy() if len(under) else place
 
 
-def free_place(positions: NDArray[np.float64], moved: int, keep_clear: Iterable[tuple[float, float]], config: PlannerConfig,
-               rng: np.random.Generator) -> NDArray[np.float64] | None:
+def free_place(positions: NDArray[np.float64], moved: int, keep_clear: Iterable[tuple[float, float]],
+               config: PlannerConfig, rng: np.random.Generator) -> NDArray[np.float64] | None:
     """A random place (x, y) on the table, clear of all things and of `keep_clear`; None if 500 draws find none."""
     x0, y0, x1, y1 = config.work_area
     places = rng.uniform((x0, y0), (x1, y1), (500, 2))

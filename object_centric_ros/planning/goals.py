@@ -42,7 +42,8 @@ class Goal:
 
     def __post_init__(self) -> None:
         if bool(self.entities) == bool(self.places):
-            raise InputError('goal', 'entities of a goal image, or places for entities', f'{len(self.entities)} and {len(self.places)}')
+            raise InputError('goal', 'entities of a goal image, or places for entities',
+                             f'{len(self.entities)} and {len(self.places)}')
 
     @property
     def size(self) -> int:

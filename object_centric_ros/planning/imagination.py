@@ -74,7 +74,8 @@ class Imagination:
         except ValueError as e:
             raise InputError('entities', 'latents of one size', e) from e
         if belief.mean.shape[-1] != self.model.config.latent or belief.memory.shape[-1] != self.model.dynamics.memory:
-            raise InputError('entities', f'{self.model.config.latent} latent and {self.model.dynamics.memory} memory values',
+            raise InputError('entities',
+                             f'{self.model.config.latent} latent and {self.model.dynamics.memory} memory values',
                              f'{belief.mean.shape[-1]} and {belief.memory.shape[-1]}')
         scene = self.model.decode(belief.mean)
         return Imagined(belief, scene.mask_logits[0], scene.colours[0], np.array([e.position for e in seen]),

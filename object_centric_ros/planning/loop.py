@@ -27,9 +27,9 @@ class BuildLoop:
         looks: frames to look at after each command, so that a moved thing is found again; the last one counts.
     """
 
-    def __init__(self, planner: Planner, goal: Goal, observe: Callable[[], TrackedFrame], act: Callable[[Command], Outcome],
-                 feedback: Feedback | None = None, cancelled: Callable[[], bool] | None = None, max_plans: int = 0,
-                 looks: int = 6) -> None:
+    def __init__(self, planner: Planner, goal: Goal, observe: Callable[[], TrackedFrame],
+                 act: Callable[[Command], Outcome], feedback: Feedback | None = None,
+                 cancelled: Callable[[], bool] | None = None, max_plans: int = 0, looks: int = 6) -> None:
         self.planner, self.goal, self.observe, self.act = planner, goal, observe, act
         self.feedback = feedback or (lambda step, plan, command: None)
         self.cancelled = cancelled or (lambda: False)
@@ -57,7 +57,8 @@ class BuildLoop:
             if not plan.commands:
                 refusals += 1
                 if refusals > 1:
-                    return self._outcome(False, f'no command brings the scene closer to the goal{message}', steps, history)
+                    return self._outcome(False, f'no command brings the scene closer to the goal{message}', steps,
+                                         history)
                 continue
             refusals = 0
             command = plan.commands[0]

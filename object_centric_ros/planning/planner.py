@@ -59,8 +59,8 @@ class Planner:
         device: where to run.
     """
 
-    def __init__(self, model: Parts, record: dict, camera: PinholeCamera | None = None, config: PlannerConfig | None = None,
-                 seed: int = 0, device: str = 'auto') -> None:
+    def __init__(self, model: Parts, record: dict, camera: PinholeCamera | None = None,
+                 config: PlannerConfig | None = None, seed: int = 0, device: str = 'auto') -> None:
         self.config = config or PlannerConfig()
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)
         self.record, self.seed = record, seed
@@ -79,7 +79,8 @@ class Planner:
 
     def goal_from_image(self, image: NDArray[np.uint8], looks: int = 5) -> Goal:
         """The entities of a goal image [H, W, 3], found by the same tracker that watches the scene."""
-        tracker = EntityTracker(self.model, self.record, self.camera, device=str(self.imagination.device), seed=self.seed)
+        tracker = EntityTracker(self.model, self.record, self.camera, device=str(self.imagination.device),
+                                seed=self.seed)
         frame = tracker.step(image, stamp=0.0)
         for look in range(1, looks):
             frame = tracker.step(image, stamp=float(look) / 10)
@@ -95,7 +96,8 @@ class Planner:
         x0, y0, x1, y1 = self.config.work_area
         for entity, (x, y) in goal.places:
             if not (x0 <= x <= x1 and y0 <= y <= y1):
-                raise InputError(f'place of entity {entity}', f'x in [{x0}, {x1}] and y in [{y0}, {y1}] m', f'({x:.3f}, {y:.3f})')
+                raise InputError(f'place of entity {entity}', f'x in [{x0}, {x1}] and y in [{y0}, {y1}] m',
+                                 f'({x:.3f}, {y:.3f})')
         return goal
 
     def plan(self, frame: TrackedFrame, goal: Goal, n_steps: int | None = None) -> Plan:
@@ -131,13 +133,15 @@ class Planner:
             costs.append(match.cost)
             images.append(self._image(now))
         reached = len(first.satisfied) == goal.size
-        return Plan(tuple(commands), tuple(costs), np.stack(images), first.error, reached, count, time.perf_counter() - began)
+        return Plan(tuple(commands), tuple(costs), np.stack(images), first.error, reached, count,
+                    time.perf_counter() - began)
 
     def match(self, now: Imagined, goal: Goal) -> Match:
         """Which entity should fill each goal entity, and which do already."""
         if goal.places:
             partner = {g: now.ids.index(entity) for g, (entity, _) in enumerate(goal.places)}
-            errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy)) for g, (_, xy) in enumerate(goal.places)}
+            errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy))
+                      for g, (_, xy) in enumerate(goal.places)}
             satisfied = {g for g, e in errors.items() if e <= self.config.tolerance}
             return Match(partner, satisfied, max(errors.values()), sum(min(1.0, e / 0.1) for e in errors.values()))
         distances = picture_distances(self._goal_pictures(goal), self._pictures(now)[None]).cpu().numpy()
@@ -164,18 +168,22 @@ class Planner:
         done = {match.partner[g] for g in match.satisfied}
         # What is to stand on another thing waits until that one is in place.
         waiting = {match.partner[g] for g in match.partner if under[g] is not None and under[g] not in match.satisfied}
-        low, high = np.array(self.config.work_area[:2]) - self.config.margin, np.array(self.config.work_area[2:]) + self.config.margin
-        within = ((now.positions[:, :2] >= low) & (now.positions[:, :2] <= high)).all(1)
+        low = np.array(self.config.work_area[:2]) - self.config.margin
+        high = np.array(self.config.work_area[2:]) + self.config.margin
+        within = np.asarray(((now.positions[:, :2] >= low) & (now.positions[:, :2] <= high)).all(1))
         able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered and within[i]]
         movable = [i for i in able if i not in done and i not in waiting]
         scored = 0
         if goal.places:
             for g in match.partner:
                 i = match.partner[g]
-                if g not in match.satisfied and i in movable and landing(now.positions, i, wanted[g:g + 1, :2], self.config)[0][0]:
+                if g in match.satisfied or i not in movable:
+                    continue
+                if landing(now.positions, i, wanted[g:g + 1, :2], self.config)[0][0]:
                     return (i, wanted[g, :2]), 1
         elif movable:
-            entity, place, cost, scored = search(movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
+            entity, place, cost, scored = search(
+                movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
             if cost < match.cost - self.config.minimum_gain:
                 return (entity, squarely(now.positions, entity, place, self.config)), scored
         return self._make_way(now, match, wanted, able, covered, rng), scored
@@ -197,7 +205,8 @@ class Planner:
                         return i, place
         return None
 
-    def _score(self, now: Imagined, goal: Goal, which: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score(self, now: Imagined, goal: Goal, which: NDArray[np.intp], places: NDArray[np.float64]
+               ) -> NDArray[np.float64]:
         """Eq. 5 of each candidate [N]; inf where the thing could not stand there."""
         costs = np.full(len(which), np.inf)
         fine = np.zeros(len(which), bool)

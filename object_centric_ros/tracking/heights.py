@@ -9,14 +9,15 @@ from object_centric_ros.geometry import PinholeCamera
 
 
 def silhouette_height(camera: PinholeCamera, centre: NDArray[np.float64], half: float) -> float:
-    """Rows (pixels) that a cube of half-width `half` (m) around `centre` [3] covers in the image, upright, seen unhidden."""
+    """Rows (pixels) that an upright, unhidden cube of half-width `half` (m) around `centre` [3] covers in the image."""
     corners = centre + half * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     v = camera.project(corners)[:, 1]
     return float(v.max() - v.min())
 
 
-def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], rows: NDArray[np.float64], object_height: float,
-                      levels: int = 3, tolerance: float = 0.45, cut: float = 0.8) -> NDArray[np.float64]:
+def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], rows: NDArray[np.float64],
+                      object_height: float, levels: int = 3, tolerance: float = 0.45, cut: float = 0.8
+                      ) -> NDArray[np.float64]:
     """Positions of block-like things that stand on the work plane or on each other.
 
     A pixel alone does not tell a thing on the table from one that stands on another, nearer one. What tells them apart
@@ -49,7 +50,8 @@ def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], row
         below = positions.copy()
         for i in range(n):
             gaps = np.linalg.norm(at[level, i, :2] - below[:, :2], axis=1)
-            possible = hidden & (np.abs(below[:, 2] - (2 * level - 1) * object_height) < 1e-6) & (gaps < 2 * tolerance * object_height)
+            one_lower = np.abs(below[:, 2] - (2 * level - 1) * object_height) < 1e-6
+            possible = hidden & one_lower & (gaps < 2 * tolerance * object_height)
             possible[i] = False
             if possible.any():
                 positions[i] = at[level, i]

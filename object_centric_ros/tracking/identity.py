@@ -117,13 +117,14 @@ class Identities:
         return free
 
     def duplicates(self, views: SlotViews, background: int | None) -> list[int]:
-        """Slots that share their thing with another slot, the lesser of each pair; the younger of two ids is forgotten."""
+        """Slots that share their thing with another slot, the lesser of each pair; of two ids the younger goes."""
         c, lesser = self.config, []
         slots = [s for s in range(len(views.area)) if s != background and views.area[s] > 0]
         for i, a in enumerate(slots):
             for b in slots[i + 1:]:
                 near = np.linalg.norm(views.centroid[a] - views.centroid[b]) < c.merge_distance
-                if near and np.linalg.norm(_chromaticity(views.colour[a]) - _chromaticity(views.colour[b])) < c.merge_colour:
+                apart = _chromaticity(views.colour[a]) - _chromaticity(views.colour[b])
+                if near and np.linalg.norm(apart) < c.merge_colour:
                     rank = [(self.of_slot(s) is not None, views.area[s]) for s in (a, b)]
                     lesser.append(a if rank[0] < rank[1] else b)
                     self._forget_younger(lesser[-1], b if lesser[-1] == a else a)
@@ -143,7 +144,8 @@ class Identities:
 
     def _take(self, views: SlotViews, slot: int, stamp: float) -> list[int]:
         """A steady new slot: an unseen entity found again, or a new one. Returns the slot it had before, if any."""
-        lost = [(float(np.linalg.norm(views.colour[slot] - r.colour)), r.id) for r in self.records.values() if not r.visible]
+        lost = [(float(np.linalg.norm(views.colour[slot] - r.colour)), r.id)
+                for r in self.records.values() if not r.visible]
         lost = [x for x in lost if x[0] < self.config.match_colour]
         if lost:
             record = self.records[min(lost)[1]]

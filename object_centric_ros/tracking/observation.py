@@ -60,8 +60,8 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     fit = np.exp(-(weight * error).sum(1) / safe / 0.02)
     box = np.zeros((k, 4))
     for slot in np.flatnonzero(area):
-        rows, columns = np.flatnonzero(hard[slot].any(1)), np.flatnonzero(hard[slot].any(0))
-        box[slot] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        down, across = np.flatnonzero(hard[slot].any(1)), np.flatnonzero(hard[slot].any(0))
+        box[slot] = across[0], down[0], across[-1] + 1, down[-1] + 1
     rows = _extent(weight.reshape(k, size, size).sum(2))
     sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
     return SlotViews(owner, area, centroid, box, rows, weight @ flat_image.T / safe[:, None], decoded, sharpness, fit)

@@ -45,4 +45,5 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         if self.birth_frames < 1 or self.settle_iterations < 1 or self.retire_after <= 0 or self.object_height < 0:
-            raise InputError('tracker', 'birth_frames >= 1, settle_iterations >= 1, retire_after > 0, object_height >= 0', self)
+            raise InputError('tracker',
+                             'birth_frames >= 1, settle_iterations >= 1, retire_after > 0, object_height >= 0', self)

@@ -102,7 +102,8 @@ class EntityTracker:
             InputError: the image does not fit the camera, or the stamp is not finite.
         """
         if image.shape != (self.camera.height, self.camera.width, 3):
-            raise InputError('image', f'uint8 [{self.camera.height}, {self.camera.width}, 3]', f'{image.dtype} {list(image.shape)}')
+            raise InputError('image', f'uint8 [{self.camera.height}, {self.camera.width}, 3]',
+                             f'{image.dtype} {list(image.shape)}')
         if not np.isfinite(stamp):
             raise InputError('stamp', 'finite seconds', stamp)
         small = model_image(image, self.size)
@@ -157,11 +158,13 @@ class EntityTracker:
                 mean[:, slot], log_std[:, slot], memory[:, slot] = fresh.mean[:, slot], fresh.log_std[:, slot], 0.0
             belief = Belief(mean, log_std, memory)
         if (belief.mean[0, :, 0] > PARKED - 0.5).any():
-            belief = place_parked(belief, seed_positions(x, explained, belief.mean.shape[1] - 1, self.config.unexplained))
+            where = seed_positions(x, explained, belief.mean.shape[1] - 1, self.config.unexplained)
+            belief = place_parked(belief, where)
         return belief
 
-    def _frame(self, small: NDArray[np.uint8], views: SlotViews, masks: NDArray[np.float32], colours: NDArray[np.float32],
-               reconstruction: NDArray[np.float32], stamp: float, seconds: float) -> TrackedFrame:
+    def _frame(self, small: NDArray[np.uint8], views: SlotViews, masks: NDArray[np.float32],
+               colours: NDArray[np.float32], reconstruction: NDArray[np.float32], stamp: float, seconds: float
+               ) -> TrackedFrame:
         states = self._states()
         side = min(self.camera.width, self.camera.height)
         scale = side / self.size
@@ -188,7 +191,8 @@ class EntityTracker:
         self.snapshots = {r.id: self.snapshots[r.id] for r in records}
         held = {r.slot for r in records}
         background = tuple(s for s in states if s.slot not in held)
-        return TrackedFrame(stamp, self.model_id, tuple(entities), background, labels, masks, colours, reconstruction, small, seconds)
+        return TrackedFrame(stamp, self.model_id, tuple(entities), background, labels, masks, colours, reconstruction,
+                            small, seconds)
 
     def _states(self) -> list[SlotState]:
         assert self.belief is not None
@@ -214,7 +218,8 @@ class EntityTracker:
         if state.get('model_id') != self.model_id:
             raise InputError('tracker state', f'of model {self.model_id}', state.get('model_id'))
         try:
-            belief = Belief(*(torch.from_numpy(np.array(state[k])).to(self.device) for k in ('mean', 'log_std', 'memory')))
+            belief = Belief(*(torch.from_numpy(np.array(state[k])).to(self.device)
+                              for k in ('mean', 'log_std', 'memory')))
             self.identities.from_dict(json.loads(state['ledger']))
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('tracker state', 'mean, log_std, memory and ledger', e) from e
@@ -226,4 +231,5 @@ class EntityTracker:
 def _mix(choose: Tensor, a: Belief, b: Belief) -> Belief:
     """Slots of `a` where `choose` [K] is true, of `b` elsewhere."""
     pick = choose[None, :, None]
-    return Belief(torch.where(pick, a.mean, b.mean), torch.where(pick, a.log_std, b.log_std), torch.where(pick, a.memory, b.memory))
+    return Belief(torch.where(pick, a.mean, b.mean), torch.where(pick, a.log_std, b.log_std),
+                  torch.where(pick, a.memory, b.memory))

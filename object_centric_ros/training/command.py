@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, help='folder of the run; a run found there is continued')
     parser.add_argument('--minutes', type=float, default=60.0, help='training time of all calls together')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 leaves the default. Use 1 beside other work')
+    parser.add_argument('--threads', type=int, default=0,
+                        help='CPU threads; 0 leaves the default. Use 1 beside other work')
     parser.add_argument('--initial', default=None, help='model file to start from')
     parser.add_argument('--episodes', type=int, default=None, help='use only the first so many training episodes')
 
@@ -38,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
     data = Episodes(args.data, config.object_height, args.episodes)
     held_out = Episodes(args.validation, config.object_height)
     if data.store.meta.get('seed') == held_out.store.meta.get('seed'):
-        raise InputError('--validation', 'episodes of another seed than the training data', f'seed {data.store.meta.get("seed")}')
+        raise InputError('--validation', 'episodes of another seed than the training data',
+                         f'seed {data.store.meta.get("seed")}')
     trainer = Trainer(config, data, held_out, args.out, args.minutes, device, args.initial)
     print(f'{sum(p.numel() for p in trainer.model.parameters()):,} parameters, {len(data)} episodes, device {device}, '
-          f'{torch.get_num_threads()} threads, from minute {trainer.progress["seconds"] / 60:.1f} of {args.minutes:g}', flush=True)
+          f'{torch.get_num_threads()} threads, from minute {trainer.progress["seconds"] / 60:.1f} of {args.minutes:g}',
+          flush=True)
 
     def stop(signum: int, frame: object) -> None:
         trainer.stop = True

@@ -49,12 +49,13 @@ class Episodes:
         """Single images [batch, 3, H, W], drawn at random; part of them with the arm in view."""
         episode, time = rng.integers(0, len(self), batch), rng.integers(0, self.frames.shape[1], batch)
         frames = self.frames[episode, time]
-        n = int(round(batch * arm_fraction))
+        n = round(batch * arm_fraction)
         if self.arm_frames is not None and n:
             frames[:n] = self.arm_frames[episode[:n], time[:n]]
         return as_image(frames)
 
-    def sequences(self, rng: np.random.Generator, batch: int, horizon: int, arm_fraction: float) -> tuple[Tensor, Tensor]:
+    def sequences(self, rng: np.random.Generator, batch: int, horizon: int, arm_fraction: float
+                  ) -> tuple[Tensor, Tensor]:
         """Sequences [batch, T, 3, H, W] and the actions before each frame [batch, T, 5] (the first is none: zeros).
 
         With probability `arm_fraction` a frame with the arm in view is put between an action and its result; the
@@ -67,6 +68,6 @@ class Episodes:
         actions = [np.zeros((batch, 5), np.float32)] + [self.actions[episode, start + i] for i in range(t - 1)]
         if self.arm_frames is not None and rng.random() < arm_fraction and t > 1:
             at = int(rng.integers(0, t - 1))
-            frames = frames[:at + 1] + [self.arm_frames[episode, start + at]] + frames[at + 1:]
-            actions = actions[:at + 1] + [np.zeros((batch, 5), np.float32)] + actions[at + 1:]
+            frames = [*frames[:at + 1], self.arm_frames[episode, start + at], *frames[at + 1:]]
+            actions = [*actions[:at + 1], np.zeros((batch, 5), np.float32), *actions[at + 1:]]
         return as_image(np.stack(frames, 1)), torch.from_numpy(np.stack(actions, 1))

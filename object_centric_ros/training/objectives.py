@@ -18,7 +18,8 @@ def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=x.device)
 
 
-def elbo(model: Parts, belief: Belief, image: Tensor, generator: torch.Generator, autocast: torch.autocast) -> tuple[Tensor, Terms]:
+def elbo(model: Parts, belief: Belief, image: Tensor, generator: torch.Generator, autocast: torch.autocast
+         ) -> tuple[Tensor, Terms]:
     """Mean negative ELBO per pixel (PARTS eq. 7) of a sample of the belief, and its terms."""
     with autocast:
         scene = model.decode(belief.sample(noise_like(belief.mean, generator)))
@@ -93,6 +94,7 @@ def dynamics_loss(model: Parts, before: Belief, after: Belief, action: Tensor) -
     # Robust: a slot that found another thing must not drag the dynamics.
     error = (matched * valid / (1 + matched.detach() / 20)).sum() / valid.sum().clamp(min=1)
     scale = (predicted.log_std - after.log_std.gather(1, pairs[..., None].expand_as(after.log_std))).square().mean(-1)
-    position = (predicted.mean[..., :2] - after.mean.gather(1, pairs[..., None].expand_as(after.mean))[..., :2]).square().sum(-1)
+    found = after.mean.gather(1, pairs[..., None].expand_as(after.mean))[..., :2]
+    position = (predicted.mean[..., :2] - found).square().sum(-1)
     terms = {'latent': error.item(), 'position': ((position * valid).sum() / valid.sum().clamp(min=1)).sqrt().item()}
     return error + 0.1 * (scale * valid).sum() / valid.sum().clamp(min=1), terms

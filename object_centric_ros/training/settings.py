@@ -46,7 +46,8 @@ class Stage:
         if self.objective not in OBJECTIVES:
             raise InputError('stage.objective', f'one of {list(OBJECTIVES)}', self.objective)
         if self.batch < 1 or self.share <= 0 or self.lr <= 0:
-            raise InputError('stage', 'batch >= 1, share > 0, lr > 0', f'batch {self.batch}, share {self.share}, lr {self.lr}')
+            raise InputError('stage', 'batch >= 1, share > 0, lr > 0',
+                             f'batch {self.batch}, share {self.share}, lr {self.lr}')
 
 
 @dataclass(frozen=True)

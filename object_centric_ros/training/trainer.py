@@ -141,7 +141,8 @@ class Trainer:
         observed = images.shape[1]
         if self.rng.random() < stage.unobserved:
             observed = int(self.rng.integers(1, observed))
-        return sequence_loss(self.model, images.to(self.device), actions.to(self.device), self.generator, self.autocast, observed)
+        return sequence_loss(self.model, images.to(self.device), actions.to(self.device), self.generator, self.autocast,
+                             observed)
 
     @torch.no_grad()
     def _inferred_pairs(self, stage: Stage) -> tuple[Belief, Belief, Tensor]:
@@ -172,8 +173,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             bad = [k for k, v in terms.items() if not np.isfinite(v)] or ['gradient']
-            raise Diverged(f'stage {self.progress["stage"]}, step {self.progress["step"]}: {", ".join(bad)} not finite; '
-                           f'the last good state is {self.state_path}')
+            raise Diverged(f'stage {self.progress["stage"]}, step {self.progress["step"]}: {", ".join(bad)} not finite'
+                           f'; the last good state is {self.state_path}')
         self.optimiser.step()
 
     def _log(self, board: SummaryWriter, values: dict[str, float], prefix: str = 'train') -> None:
@@ -189,7 +190,8 @@ class Trainer:
         self._log(board, {**result, 'seconds': self.progress['seconds']}, 'validation')
         images = as_image(self.held_out.frames[:4, 0]).to(self.device)
         with torch.no_grad():
-            scene = self.model.decode(self.model.infer(images, generator=torch.Generator(self.device).manual_seed(0)).mean)
+            generator = torch.Generator(self.device).manual_seed(0)
+            scene = self.model.decode(self.model.infer(images, generator=generator).mean)
         slots = (scene.masks[:, :, None] * scene.colours).clamp(0, 1)
         rows = torch.cat([images[:, None], scene.image[:, None].clamp(0, 1), slots], 1).flatten(0, 1)
         board.add_images('slots', rows, self.progress['steps'])
@@ -200,7 +202,8 @@ class Trainer:
         return {'version': __version__, 'training': asdict(self.config), 'steps': self.progress['steps'],
                 'minutes': round(self.progress['seconds'] / 60, 1), 'device': self._device_name(),
                 'threads': torch.get_num_threads(), 'torch': torch.__version__, 'episodes': len(self.data),
-                'data': {k: v for k, v in self.data.store.meta.items() if k in ('generator', 'version', 'seed', 'format')},
+                'data': {k: v for k, v in self.data.store.meta.items()
+                         if k in ('generator', 'version', 'seed', 'format')},
                 'camera': self.data.camera.to_dict(), 'validation': result or {}}
 
     def _device_name(self) -> str:
