@@ -24,7 +24,7 @@ from object_centric_ros.evaluation.trials import HEADER, TOLERANCE, Seen, Trial,
 from object_centric_ros.geometry import model_image
 
 SLACK = 0.5
-"""A plan's picture may come later than the command that it belongs to, by this (s)."""
+"""A plan's picture may come later than the command that it belongs to, by this (s); no command takes less."""
 STAGES = {'observe': ('look, plan', '#3778c2'), 'act': ('act', '#e08a2e')}
 STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6877; --line: #dfe4ea; --good: #1f8a5b; --bad: #c23b32; }
@@ -170,7 +170,7 @@ def _imagination(trial: Trial) -> str:
         after = trial.plans[n + 1].seconds if n + 1 < len(trial.plans) else float('inf')
         commands = [p for p in trial.progress if p.stage == 'act' and plan.seconds - SLACK <= p.seconds < after - SLACK]
         command = commands[0] if commands else None
-        begun = plan.seconds + 1e-3 if command is None else command.seconds
+        begun = max(plan.seconds, command.seconds if command else 0.0) + SLACK
         seen = next((s for s in sorted(trial.seen, key=lambda s: s.seconds) if s.seconds > begun), None)
         images = [data_url(f) for f in plan.frames]
         cells = ''.join(f'<td><img src="{u}" width="{size}" height="{size}" alt=""></td>' for u in images)
@@ -181,7 +181,8 @@ def _imagination(trial: Trial) -> str:
             happened = f'<img src="{data_url(real)}" width="{size}" height="{size}" alt="">'
             error = np.abs(real.astype(float) - plan.frames[1]).mean() / 255
             gap = f'mean difference<br>{error:.3f}'
-        text = 'no command' if command is None else (
+        idle = 'the goal holds' if trial.believed and n == len(trial.plans) - 1 else 'no command'
+        text = idle if command is None else (
             f'entity {command.entity}<br>({command.pick[0]:+.2f}, {command.pick[1]:+.2f}) m to<br>'
             f'({command.place[0]:+.2f}, {command.place[1]:+.2f}) m')
         lines.append(f'<tr><td class="name">plan {n + 1}, {plan.seconds:.0f} s<br>{text}</td>{cells}<td>{happened}</td>'
