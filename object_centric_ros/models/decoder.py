@@ -60,11 +60,11 @@ class BroadcastDecoder(nn.Module):
         relative = relative - z[..., None, None, :2] if self.anchored else relative.expand(b, k, *relative.shape)
         x = self.latent(z)[..., None, None, :] + self.position(moments(relative))
         x = torch.relu(x).flatten(0, 1).permute(0, 3, 1, 2)
-        out = self.shuffle(self.head(self.hidden(x))).unflatten(0, (b, k)).float()
+        out = self.shuffle(self.head(self.hidden(x))).unflatten(0, (b, k)).to(z.dtype)  # autocast stops here
         logits = out[:, :, self.image_channels]
         if self.falloff is not None:
-            distance = (self.pixels - z[..., None, None, :2].float()).square().sum(-1)
-            rate = nn.functional.softplus(self.falloff(z).float())[..., None]
+            distance = (self.pixels - z[..., None, None, :2]).square().sum(-1)
+            rate = nn.functional.softplus(self.falloff(z).to(z.dtype))[..., None]
             logits = logits - rate * local[:, None, None] * distance
         return Scene(out[:, :, :self.image_channels], logits)
 

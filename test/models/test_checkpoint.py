@@ -12,8 +12,8 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.parts import Parts, PartsConfig
 
-TINY = PartsConfig(image_size=32, slots=3, latent=6, encoder_channels=(4, 8), attention_size=8, hidden=8, decoder_channels=8,
-                   decoder_layers=1, decoder_grid=8, dynamics_size=8, dynamics_heads=2)
+TINY = PartsConfig(image_size=32, slots=3, latent=6, encoder_channels=(4, 8), attention_size=8, hidden=8,
+                   decoder_channels=8, decoder_layers=1, decoder_grid=8, dynamics_size=8, dynamics_heads=2)
 
 
 @pytest.fixture
@@ -27,13 +27,14 @@ def saved(tmp_path: Path) -> Path:
 def test_round_trip(saved: Path) -> None:
     model, record = load_model(saved)
     torch.manual_seed(0)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), Parts(TINY).state_dict().values(), strict=True))
+    pairs = zip(model.state_dict().values(), Parts(TINY).state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
     assert model.config == TINY and record['minutes'] == 3 and record['model_id'].startswith('parts-')
     assert load_model(saved)[1]['model_id'] == record['model_id']
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='expected an existing .safetensors file'):
+    with pytest.raises(InputError, match=r'expected an existing \.safetensors file'):
         load_model(tmp_path / 'none.safetensors')
 
 

@@ -14,8 +14,8 @@ from object_centric_ros.models.parts import Parts, PartsConfig
 
 SMALL = {'image_size': 32, 'slots': 4, 'latent': 8, 'encoder_channels': (8, 16), 'attention_size': 16, 'hidden': 16,
          'decoder_channels': 8, 'decoder_layers': 1, 'decoder_grid': 8, 'dynamics_size': 16, 'dynamics_heads': 2}
-VARIANTS = [{}, {'anchored': False, 'action_size': 3, 'background_slot': False}, {'update': 'additive'}, {'gradient_feedback': False},
-            {'likelihood': 'mixture'}, {'top_down': False}]
+VARIANTS = [{}, {'anchored': False, 'action_size': 3, 'background_slot': False}, {'update': 'additive'},
+            {'gradient_feedback': False}, {'likelihood': 'mixture'}, {'top_down': False}]
 
 
 def small(**changes: object) -> Parts:
@@ -108,8 +108,11 @@ def test_same_seed_same_numbers() -> None:
 
 def test_closed_form_kl_equals_monte_carlo() -> None:
     generator = torch.Generator().manual_seed(0)
-    q = Belief(torch.randn(1, 2, 3, generator=generator), 0.3 * torch.randn(1, 2, 3, generator=generator), torch.zeros(1, 2, 0))
-    p = Belief(torch.randn(1, 2, 3, generator=generator), 0.3 * torch.randn(1, 2, 3, generator=generator), torch.zeros(1, 2, 0))
+
+    def random_belief() -> Belief:
+        mean, log_std = torch.randn(2, 1, 2, 3, generator=generator)
+        return Belief(mean, 0.3 * log_std, torch.zeros(1, 2, 0))
+    q, p = random_belief(), random_belief()
     z = q.mean + q.std * torch.randn(200_000, 2, 3, generator=generator)
 
     def log_density(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

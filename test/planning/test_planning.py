@@ -101,7 +101,8 @@ class Script:
 
 def a_plan(reached: bool = False, commands: int = 1) -> Plan:
     command = Command(1, (0, 0, 0.03), (0.1, 0, 0.03))
-    return Plan((command,) * commands, (1.0,) * (commands + 1), np.zeros((commands + 1, 4, 4, 3), np.uint8), 0.1, reached, 10, 0.1)
+    images = np.zeros((commands + 1, 4, 4, 3), np.uint8)
+    return Plan((command,) * commands, (1.0,) * (commands + 1), images, 0.1, reached, 10, 0.1)
 
 
 class Frame:

@@ -117,7 +117,8 @@ def test_measurements_of_a_drawn_scene() -> None:
     masks = np.zeros((2, 16, 16), np.float32)
     masks[1, 4:8, 2:10] = 1
     masks[0] = 1 - masks[1]
-    colours = np.stack([np.full((3, 16, 16), 0.5, np.float32), np.broadcast_to(np.array(RED, np.float32)[:, None, None], (3, 16, 16))])
+    red = np.broadcast_to(np.array(RED, np.float32)[:, None, None], (3, 16, 16))
+    colours = np.stack([np.full((3, 16, 16), 0.5, np.float32), red])
     seen = view_slots(masks, colours, image)
     assert seen.area.tolist() == [224, 32]
     assert seen.centroid[1] == pytest.approx((6.0, 6.0))

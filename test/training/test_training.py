@@ -47,11 +47,14 @@ def write_episodes(path: Path, seed: int) -> Path:
 
 @pytest.fixture
 def episodes(tmp_path: Path) -> tuple[Episodes, Episodes]:
-    return Episodes(str(write_episodes(tmp_path / 'a.h5', 0)), 0.03), Episodes(str(write_episodes(tmp_path / 'b.h5', 1)), 0.03)
+    files = [write_episodes(tmp_path / f'{seed}.h5', seed) for seed in (0, 1)]
+    return Episodes(str(files[0]), 0.03), Episodes(str(files[1]), 0.03)
 
 
-def trainer(episodes: tuple[Episodes, Episodes], folder: Path, minutes: float, stages: tuple[Stage, ...] = STAGES) -> Trainer:
-    config = TrainingConfig(MODEL, stages, precision='float32', validate_every=1e9, checkpoint_every=1e9, validation_episodes=2)
+def trainer(episodes: tuple[Episodes, Episodes], folder: Path, minutes: float,
+            stages: tuple[Stage, ...] = STAGES) -> Trainer:
+    config = TrainingConfig(MODEL, stages, precision='float32', validate_every=1e9, checkpoint_every=1e9,
+                            validation_episodes=2)
     return Trainer(config, *episodes, str(folder), minutes)
 
 
@@ -146,7 +149,8 @@ def test_ari_equals_scikit_learn() -> None:
     predicted[0] = true[0] * 3 + 1
     true[1], predicted[1] = 2, 5
     ours = adjusted_rand_index(true, predicted)
-    assert ours == pytest.approx([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in zip(true, predicted, strict=True)])
+    whole = [adjusted_rand_score(a.ravel(), b.ravel()) for a, b in zip(true, predicted, strict=True)]
+    assert ours == pytest.approx(whole)
     front = foreground_ari(true, predicted)
     expected = [adjusted_rand_score(a[a > 0], b[a > 0]) for a, b in zip(true, predicted, strict=True)]
     assert front == pytest.approx(expected)
