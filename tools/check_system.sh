@@ -18,7 +18,7 @@ has cmake || missing "CMake is missing: sudo apt install cmake (or: pipx install
 case $(cmake --version) in *" version "[0-2].* | *" version 3."[0-9].* | *" version 3.1"* | *" version 3.2"[01].*)
   missing "CMake 3.22 or newer is needed: pipx install cmake" ;;
 esac
-python_finds EGL OSMesa || missing "EGL is missing, the simulator cannot render: sudo apt install libegl1 libgl1-mesa-dri (or libosmesa6)"
+python_finds EGL OSMesa || missing "EGL is missing, the simulator cannot render: sudo apt install libegl1 libopengl0 libgl1-mesa-dri (or libosmesa6)"
 if [ -z "$ROS_DISTRO" ] && [ "$(uname -sm)" != 'Linux x86_64' ]; then
   missing "ROS 2 comes as wheels for Linux on x86-64 only, this is $(uname -sm): install ROS 2 and source its setup.bash"
 fi
