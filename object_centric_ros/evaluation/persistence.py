@@ -103,7 +103,7 @@ def _with_arm(world: TabletopWorld, action: NDArray[np.float64], fps: float) -> 
 
 
 def follow(tracker: EntityTracker, world: TabletopWorld, seed: int, blocks: int, actions: int = 10,
-           execution: str = 'teleport', fps: float = 10.0, views: int = 3) -> EpisodeIds:
+           execution: str = 'teleport', fps: float = 10.0, views: int = 3, still: int = 10) -> EpisodeIds:
     """Let the tracker watch one episode of random pick-and-places, until `actions` of them have moved a block.
 
     Args:
@@ -112,6 +112,7 @@ def follow(tracker: EntityTracker, world: TabletopWorld, seed: int, blocks: int,
         actions: how many successful pick-and-places; those that miss come on top.
         execution: 'teleport' (views of the arm over pick and place, the block moved in between) or 'arm' (physics).
         fps: frames a second with execution 'arm'; `views`: arm frames over pick and over place with 'teleport'.
+        still: frames of the scene at rest after each action, as many as a planner at least sees before it acts again.
     """
     if execution not in ('teleport', 'arm'):
         raise InputError('execution', 'teleport or arm', execution)
@@ -141,7 +142,8 @@ def follow(tracker: EntityTracker, world: TabletopWorld, seed: int, blocks: int,
             look(moving=True)
         x0, y0, x1, y1 = map(float, action)
         look(PickPlace((x0, y0), (x1, y1)) if moves else None)
-        look()
+        for _ in range(still - 1):
+            look()
     for _ in range(WARM_UP):
         labels = look()
     last = ids(labels)
