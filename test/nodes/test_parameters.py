@@ -50,12 +50,16 @@ def test_defaults_and_descriptors(context, settings):
 
 @pytest.mark.parametrize('name, settings', [('entity_perception', PerceptionSettings), ('tabletop_sim', SimSettings),
                                             ('pick_place_planner', PlannerSettings)])
-def test_the_parameter_files_are_complete_and_show_the_defaults(name, settings):
+def test_the_parameter_files_are_complete_and_show_the_defaults(context, name, settings):
     text = (CONFIG / f'{name}.yaml').read_text()
     shown = yaml.safe_load(text)['/**']['ros__parameters']
     assert shown == {k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings()).items() if v != ()}
     for field in dataclasses.fields(settings):
         assert f'{field.name}: ' in text
+    arguments = ['--ros-args', '--params-file', str(CONFIG / f'{name}.yaml')]
+    node = Node(name, namespace='robot', context=context, cli_args=arguments, start_parameter_services=False)
+    assert declare(node, settings) == settings()
+    node.destroy_node()
 
 
 def test_numbers_are_taken_for_what_they_are(context):
