@@ -56,6 +56,9 @@ class Imagination:
     def __init__(self, model: Parts, camera: PinholeCamera, object_height: float) -> None:
         self.model, self.camera, self.height = model, camera, object_height
         self.device = next(model.parameters()).device
+        # Candidates are compared, not published: bfloat16 where the processor has it.
+        fast = self.device.type == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     @torch.no_grad()
     def begin(self, frame: TrackedFrame) -> Imagined:
@@ -100,25 +103,29 @@ class Imagination:
         predicted = self.model.predict(now.belief.repeat(n), action)
         slot = torch.from_numpy(entities + now.offset).to(self.device)[:, None]
         z = predicted.select(slot).mean
-        return predicted, self.model.decoder(z, torch.ones(1, device=self.device))
+        with self.autocast:
+            scene = self.model.decoder(z, torch.ones(1, device=self.device))
+        return predicted, scene
 
     @torch.no_grad()
     def pictures(self, now: Imagined, entities: np.ndarray, scene: Scene, pool: int) -> Tensor:
         """Masked sub-images of all entities in each candidate's future [N, E, 3 * (S / pool)^2] (OP3 section 3.3).
 
+        Pictures are averaged over pool x pixels before they are composed.
         Slots that are not moved keep their decoded pictures; masks are renormalised with the moved one.
         """
         n, k = len(entities), now.logits.shape[0]
-        logits = now.logits[None].expand(n, -1, -1, -1).clone()
-        colours = now.colours[None].expand(n, -1, -1, -1, -1).clone()
+
+        def smaller(x: Tensor) -> Tensor:
+            return torch.nn.functional.avg_pool2d(x, pool) if pool > 1 else x
+        logits, colours = smaller(now.logits).repeat(n, 1, 1, 1), smaller(now.colours)
         rows = torch.arange(n, device=self.device)
         slot = torch.from_numpy(entities + now.offset).to(self.device)
-        logits[rows, slot], colours[rows, slot] = scene.mask_logits[:, 0], scene.colours[:, 0]
-        masked = logits.softmax(1)[:, now.offset:, None] * colours[:, now.offset:]
-        flat = masked.flatten(0, 1)
-        if pool > 1:
-            flat = torch.nn.functional.avg_pool2d(flat, pool)
-        return flat.reshape(n, k - now.offset, -1)
+        logits[rows, slot] = smaller(scene.mask_logits[:, 0])
+        masks = logits.softmax(1)[:, now.offset:, None]
+        masked = masks * colours[None, now.offset:]
+        masked[rows, slot - now.offset] = masks[rows, slot - now.offset] * smaller(scene.colours[:, 0])
+        return masked.reshape(n, k - now.offset, -1)
 
     @torch.no_grad()
     def apply(self, now: Imagined, entity: int, place: np.ndarray, height: float) -> Imagined:

@@ -107,6 +107,7 @@ class Planner:
             InputError: the frame is of another model, shows nothing, or lacks an entity that the goal names.
         """
         began = time.perf_counter()
+        torch.set_flush_denormal(True)  # as in the tracker
         if frame.model_id != self.model_id:
             raise InputError('entities', f'latents of model {self.model_id}', f'of {frame.model_id}')
         now = self.imagination.begin(frame)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from object_centric_ros.tracking.observation import SlotViews
 from object_centric_ros.tracking.settings import TrackerConfig
@@ -109,12 +109,30 @@ class Identities:
             if self.candidates[slot][0] >= c.birth_frames:
                 del self.candidates[slot]
                 free += self._take(views, slot, stamp)
+        if not frozen:
+            self._reclaim()
         for record in list(self.records.values()):
             if stamp - record.seen > c.retire_after and not frozen:
                 if record.slot is not None:
                     free.append(record.slot)
                 del self.records[record.id]
         return free
+
+    def _reclaim(self) -> None:
+        """An unseen entity whose like turns up right where it was takes it back from a younger id."""
+        for lost in [r for r in self.records.values() if not r.visible]:
+            for other in list(self.records.values()):
+                near = np.linalg.norm(np.subtract(other.centroid, lost.centroid)) < self.config.merge_distance
+                if other.visible and other.id > lost.id and near and self._alike(other.colour, lost.colour):
+                    lost.slot, lost.area, lost.colour = other.slot, other.area, other.colour
+                    lost.centroid, lost.rows, lost.seen = other.centroid, other.rows, other.seen
+                    lost.misses, lost.visible = 0, True
+                    del self.records[other.id]
+                    break
+
+    def _alike(self, a: ArrayLike, b: ArrayLike) -> bool:
+        """Whether two colours differ in shade alone."""
+        return bool(np.linalg.norm(_chromaticity(np.asarray(a)) - _chromaticity(np.asarray(b))) < self.config.merge_colour)
 
     def duplicates(self, views: SlotViews, background: int | None) -> list[int]:
         """Slots that share their thing with another slot, the lesser of each pair; of two ids the younger goes."""
@@ -124,7 +142,7 @@ class Identities:
             for b in slots[i + 1:]:
                 near = np.linalg.norm(views.centroid[a] - views.centroid[b]) < c.merge_distance
                 apart = _chromaticity(views.colour[a]) - _chromaticity(views.colour[b])
-                if near and np.linalg.norm(apart) < c.merge_colour:
+                if near and self._alike(views.colour[a], views.colour[b]):
                     rank = [(self.of_slot(s) is not None, views.area[s]) for s in (a, b)]
                     lesser.append(a if rank[0] < rank[1] else b)
                     self._forget_younger(lesser[-1], b if lesser[-1] == a else a)
@@ -139,8 +157,10 @@ class Identities:
             del self.records[younger.id]
 
     def _steady(self, views: SlotViews, slot: int, size: int) -> bool:
+        """Whether a slot shows something that could be a thing."""
         c = self.config
-        return bool(c.min_area <= views.area[slot] <= c.background_area * size ** 2 and views.sharpness[slot] > 0.5)
+        sure = views.sharpness[slot] > 0.5 and views.sharpness[slot] * views.fit[slot] >= c.birth_confidence
+        return bool(c.min_area <= views.area[slot] <= c.background_area * size ** 2 and sure)
 
     def _take(self, views: SlotViews, slot: int, stamp: float) -> list[int]:
         """A steady new slot: an unseen entity found again, or a new one. Returns the slot it had before, if any."""

@@ -15,6 +15,7 @@ class TrackerConfig:
         min_area: smallest mask of an entity, model pixels.
         background_area: a slot that fills more than this part of the image is background.
         birth_frames: frames in a row that a new slot must hold still and be sure of its pixels to become an entity.
+        birth_confidence: least confidence of a new entity.
         birth_motion: how far it may move between those frames, model pixels.
         retire_after: seconds that an entity may stay unseen before its id is given up.
         colour_gate: largest change of mean colour (RGB distance) at which a slot still shows the same thing.
@@ -28,9 +29,10 @@ class TrackerConfig:
         object_height: height of an object's centre above what it stands on, metres.
     """
 
-    min_area: float = 10.0
+    min_area: float = 12.0
     background_area: float = 0.35
     birth_frames: int = 2
+    birth_confidence: float = 0.2
     birth_motion: float = 1.5
     retire_after: float = 10.0
     colour_gate: float = 0.25

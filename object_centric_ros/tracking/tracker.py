@@ -18,7 +18,7 @@ from torch import Tensor
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
-from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
 from object_centric_ros.models.parts import Parts
@@ -84,6 +84,7 @@ class EntityTracker:
     def reset(self) -> None:
         """Forget everything; ids start anew."""
         self.belief: Belief | None = None
+        self.scene: Scene | None = None
         self.identities = Identities(self.config)
         self.snapshots: dict[int, SlotState] = {}
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
@@ -114,17 +115,23 @@ class EntityTracker:
         prior, belief = self._infer(x, action)
         with torch.no_grad():
             scene = self.model.decode(belief.mean)
+            if self.scene is not None and prior is self.belief and prior is not None:
+                # A step that does not lower the loss is not taken: a still scene gives a still belief.
+                if self.model.loss(prior, self.scene, x)[0] <= self.model.loss(belief, scene, x)[0]:
+                    belief, scene = prior, self.scene
         masks, colours = scene_arrays(scene)
         pixels = x[0].cpu().numpy()
         views = view_slots(masks, colours, pixels)
         good = self.identities.judge(views, moved=action is not None)
-        if prior is not None:
+        inferred = belief
+        if prior is not None and not good.all():
             belief = _mix(torch.from_numpy(good).to(self.device), belief, prior)
         free = self.identities.update(views, good, stamp, robot_moving, self.background, self.size)
         if not robot_moving:
             free += self.identities.duplicates(views, self.background)
             belief = self._rearrange(belief, free, x, scene.image)
-        self.belief = belief.detach()
+        self.scene = scene if belief is inferred else None  # the picture of the belief, if still true
+        self.belief = belief
         seconds = time.perf_counter() - began
         reconstruction = (masks[:, None] * colours).sum(0)
         return self._frame(small, views, masks, colours, reconstruction, stamp, seconds)
@@ -223,7 +230,7 @@ class EntityTracker:
             self.identities.from_dict(json.loads(state['ledger']))
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('tracker state', 'mean, log_std, memory and ledger', e) from e
-        self.belief = belief
+        self.belief, self.scene = belief, None
         states = self._states()
         self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
 
