@@ -132,7 +132,8 @@ class Identities:
 
     def _alike(self, a: ArrayLike, b: ArrayLike) -> bool:
         """Whether two colours differ in shade alone."""
-        return bool(np.linalg.norm(_chromaticity(np.asarray(a)) - _chromaticity(np.asarray(b))) < self.config.merge_colour)
+        apart = _chromaticity(np.asarray(a)) - _chromaticity(np.asarray(b))
+        return bool(np.linalg.norm(apart) < self.config.merge_colour)
 
     def duplicates(self, views: SlotViews, background: int | None) -> list[int]:
         """Slots that share their thing with another slot, the lesser of each pair; of two ids the younger goes."""
@@ -141,20 +142,29 @@ class Identities:
         for i, a in enumerate(slots):
             for b in slots[i + 1:]:
                 near = np.linalg.norm(views.centroid[a] - views.centroid[b]) < c.merge_distance
-                apart = _chromaticity(views.colour[a]) - _chromaticity(views.colour[b])
                 if near and self._alike(views.colour[a], views.colour[b]):
-                    rank = [(self.of_slot(s) is not None, views.area[s]) for s in (a, b)]
-                    lesser.append(a if rank[0] < rank[1] else b)
-                    self._forget_younger(lesser[-1], b if lesser[-1] == a else a)
+                    rank = [(self._shown_by(s) is not None, views.area[s]) for s in (a, b)]
+                    less, more = (a, b) if rank[0] < rank[1] else (b, a)
+                    lesser.append(less)
+                    self._settle(less, more)
         return lesser
 
-    def _forget_younger(self, lesser: int, other: int) -> None:
-        """One thing, one id: the older of two ids stays, with the slot that stays."""
-        records = [self.of_slot(lesser), self.of_slot(other)]
-        if records[0] is not None and records[1] is not None:
-            older, younger = sorted((records[0], records[1]), key=lambda r: r.id)
-            older.slot = other
+    def _shown_by(self, slot: int) -> Record | None:
+        """The entity that a slot holds and shows."""
+        record = self.of_slot(slot)
+        return record if record is not None and record.visible else None
+
+    def _settle(self, less: int, more: int) -> None:
+        """One thing, one id: of two that are shown the older stays; one that is not shown is lost for now."""
+        shown = [self._shown_by(less), self._shown_by(more)]
+        if shown[0] is not None and shown[1] is not None and self._alike(shown[0].colour, shown[1].colour):
+            older, younger = sorted((shown[0], shown[1]), key=lambda r: r.id)
+            older.slot = more
             del self.records[younger.id]
+            return
+        hidden = self.of_slot(less)
+        if hidden is not None:
+            hidden.slot, hidden.visible = None, False
 
     def _steady(self, views: SlotViews, slot: int, size: int) -> bool:
         """Whether a slot shows something that could be a thing."""

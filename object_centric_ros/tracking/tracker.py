@@ -115,10 +115,8 @@ class EntityTracker:
         prior, belief = self._infer(x, action)
         with torch.no_grad():
             scene = self.model.decode(belief.mean)
-            if self.scene is not None and prior is self.belief and prior is not None:
-                # A step that does not lower the loss is not taken: a still scene gives a still belief.
-                if self.model.loss(prior, self.scene, x)[0] <= self.model.loss(belief, scene, x)[0]:
-                    belief, scene = prior, self.scene
+            if prior is not None and prior is self.belief and self._no_better(belief, scene, x):
+                belief, scene = prior, self.scene or scene
         masks, colours = scene_arrays(scene)
         pixels = x[0].cpu().numpy()
         views = view_slots(masks, colours, pixels)
@@ -130,11 +128,20 @@ class EntityTracker:
         if not robot_moving:
             free += self.identities.duplicates(views, self.background)
             belief = self._rearrange(belief, free, x, scene.image)
-        self.scene = scene if belief is inferred else None  # the picture of the belief, if still true
+        if belief is not inferred:
+            with torch.no_grad():
+                scene = self.model.decode(belief.mean)
+        self.scene = scene
         self.belief = belief
         seconds = time.perf_counter() - began
         reconstruction = (masks[:, None] * colours).sum(0)
         return self._frame(small, views, masks, colours, reconstruction, stamp, seconds)
+
+    def _no_better(self, belief: Belief, scene: Scene, x: Tensor) -> bool:
+        """Whether a refinement does not lower the loss; then it is not taken: a still scene gives a still belief."""
+        if self.belief is None or self.scene is None:
+            return False
+        return bool(self.model.loss(self.belief, self.scene, x)[0] <= self.model.loss(belief, scene, x)[0])
 
     def _infer(self, x: Tensor, action: PickPlace | None) -> tuple[Belief | None, Belief]:
         """(guess before the image, belief after it); the guess is None for a first frame."""

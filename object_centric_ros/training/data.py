@@ -54,20 +54,25 @@ class Episodes:
             frames[:n] = self.arm_frames[episode[:n], time[:n]]
         return as_image(frames)
 
-    def sequences(self, rng: np.random.Generator, batch: int, horizon: int, arm_fraction: float
-                  ) -> tuple[Tensor, Tensor]:
-        """Sequences [batch, T, 3, H, W] and the actions before each frame [batch, T, 5] (the first is none: zeros).
+    def sequences(self, rng: np.random.Generator, batch: int, horizon: int, arm_fraction: float,
+                  still_fraction: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Sequences [batch, T, 3, H, W] and the actions before each frame [batch, T, 5]; zeros where there is none.
 
-        With probability `arm_fraction` a frame with the arm in view is put between an action and its result; the
-        action then belongs to the step into that result and the frame before shows the old state.
+        With probability `arm_fraction` a frame with the arm in view is put between an action and its result, with
+        probability `still_fraction` one frame is seen twice more; before those there is no action.
         """
         t = min(horizon, self.frames.shape[1])
         episode = rng.integers(0, len(self), batch)
         start = int(rng.integers(0, self.frames.shape[1] - t + 1))
         frames = [self.frames[episode, start + i] for i in range(t)]
-        actions = [np.zeros((batch, 5), np.float32)] + [self.actions[episode, start + i] for i in range(t - 1)]
+        nothing = np.zeros((batch, 5), np.float32)
+        actions = [nothing] + [self.actions[episode, start + i] for i in range(t - 1)]
         if self.arm_frames is not None and rng.random() < arm_fraction and t > 1:
             at = int(rng.integers(0, t - 1))
-            frames = [*frames[:at + 1], self.arm_frames[episode, start + at], *frames[at + 1:]]
-            actions = [*actions[:at + 1], np.zeros((batch, 5), np.float32), *actions[at + 1:]]
+            frames.insert(at + 1, self.arm_frames[episode, start + at])
+            actions.insert(at + 1, nothing)
+        if rng.random() < still_fraction:
+            at = int(rng.integers(0, len(frames)))
+            frames[at + 1:at + 1] = [frames[at]] * 2
+            actions[at + 1:at + 1] = [nothing] * 2
         return as_image(np.stack(frames, 1)), torch.from_numpy(np.stack(actions, 1))

@@ -59,8 +59,9 @@ def sequence_loss(model: Parts, images: Tensor, actions: Tensor, generator: torc
     total, terms = elbo(model, belief, images[:, 0], generator, autocast)
     count = 1
     for t in range(1, images.shape[1]):
-        with autocast:
-            belief = model.predict(belief, actions[:, t])
+        if actions[:, t].any():  # without an action the last belief is the guess, as in tracking
+            with autocast:
+                belief = model.predict(belief, actions[:, t])
         guess, guess_terms = elbo(model, belief, images[:, t], generator, autocast)
         total, count = total + guess, count + 1
         terms[f'predicted_mse_{t}'] = guess_terms['mse']

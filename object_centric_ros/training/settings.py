@@ -22,6 +22,8 @@ class Stage:
         lr: peak learning rate; warm-up over `warmup` steps, linear decay to 5 % over the last 30 % of the stage.
         arm_fraction: part of the frames that are taken with the arm in view, where the data have such.
         rounds: 2 = slots are also put on what a first round leaves unexplained ('frames').
+        still_fraction: part of the batches of sequences in which one frame is seen again and again, without an action:
+            a still scene has to give a still belief.
         horizon: frames of a sequence.
         unobserved: part of the batches whose last frames are not observed (roll-out).
         episodes: how many episodes the dynamics stage infers beliefs of.
@@ -35,6 +37,7 @@ class Stage:
     lr: float = 6e-4
     warmup: int = 200
     arm_fraction: float = 0.0
+    still_fraction: float = 0.0
     rounds: int = 1
     horizon: int = 1
     unobserved: float = 0.0

@@ -137,7 +137,8 @@ class Trainer:
             rows = torch.from_numpy(self.rng.integers(0, len(actions), stage.batch)).to(self.device)
             pick = [Belief(b.mean[rows], b.log_std[rows], b.memory[rows]) for b in (before, after)]
             return dynamics_loss(self.model, pick[0], pick[1], actions[rows])
-        images, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction)
+        images, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction,
+                                              stage.still_fraction)
         observed = images.shape[1]
         if self.rng.random() < stage.unobserved:
             observed = int(self.rng.integers(1, observed))

@@ -14,11 +14,12 @@ from harness import Nodes, Probe
 
 from object_centric_ros.nodes import transport
 
+transport.prepare()  # before any test makes a participant: Fast DDS reads profiles once
+
 
 @pytest.fixture(scope='module')
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Node processes; their logs are printed, which pytest shows when a test fails."""
-    transport.prepare()
     nodes = Nodes(tmp_path_factory.mktemp('nodes'))
     yield nodes
     nodes.end()

@@ -125,6 +125,19 @@ class Probe:
         """Wait until a counter on /diagnostics is large enough."""
         self.wait(lambda: self.count(node, name) >= at_least, timeout, f'{name} >= {at_least} of {node}')
 
+    def again(self, action: Callable[[], Any], condition: Callable[[], Any], timeout: float, what: str) -> Any:
+        """Do something now and once a second until a condition holds, as best-effort messages may get lost."""
+        began, done = time.monotonic(), 0
+
+        def holds() -> Any:
+            nonlocal done
+            if time.monotonic() - began >= done:
+                done += 1
+                action()
+            return condition()
+
+        return self.wait(holds, timeout, what)
+
     def ask(self, send: Callable[[], Future], ready: Callable[[], bool], what: str, timeout: float = 30.0) -> Future:
         """The first request that is answered; a server that was killed seems ready for a while: one every 2 s."""
         requests: list[Future] = []
