@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,16 +37,19 @@ def camera(nodes: Nodes, probe: Probe) -> FakeCamera:
     return camera
 
 
-def result_of(probe: Probe, header: Header, topic: str):
-    return probe.wait(lambda: next((m for m in probe.heard[topic] if m.header.stamp == header.stamp), None), 10,
-                      f'{topic} for the image')
+def of_image(camera: FakeCamera, probe: Probe, topic: str, stamp: Callable[[Any], Any] = lambda m: m.header.stamp):
+    """(header of an image that was sent, what a topic said of it)."""
+    sent: list[Header] = []
+
+    def found():
+        return next(((h, m) for m in reversed(probe.heard[topic]) for h in sent if stamp(m) == h.stamp), None)
+
+    return probe.again(lambda: sent.append(camera.send(PICTURE)), found, 15, topic)
 
 
 def seen(camera: FakeCamera, probe: Probe) -> EntityArray:
     """What is found in an image."""
-    sent: list[Header] = []
-    return probe.again(lambda: sent.append(camera.send(PICTURE)),
-                       lambda: next((m for m in probe.heard['entities'] if m.header in sent), None), 15, 'entities')
+    return of_image(camera, probe, 'entities')[1]
 
 
 def test_no_camera_is_an_error_on_diagnostics_until_it_comes(camera, probe):
@@ -60,24 +65,22 @@ def test_no_camera_is_an_error_on_diagnostics_until_it_comes(camera, probe):
 def test_results_carry_stamp_and_frame_of_the_image(camera, probe, reliable):
     source = FakeCamera(probe, CAMERA, reliable)
     source.ready()
-    result = seen(source, probe)
-    header = result.header
-    assert header.frame_id == 'lens' and result.work_frame == 'work_plane' and result.model_id == 'scripted-1'
+    header, result = of_image(source, probe, 'entities')
+    assert result.header == header and header.frame_id == 'lens'
+    assert result.work_frame == 'work_plane' and result.model_id == 'scripted-1'
     assert len(result.entities) == 2 and result.inference_time > 0
     red = next(e for e in result.entities if e.colour.r > e.colour.b)
     np.testing.assert_allclose(red.centroid, (324.5, 224.5), atol=1)
     expected = CAMERA.to_plane([[324.5, 224.5]], 0.035)[0, :2]
     np.testing.assert_allclose([red.position.x, red.position.y], expected, atol=2e-3)
-    labels = result_of(probe, header, 'label_image')
+    header, labels = of_image(source, probe, 'label_image')
     assert labels.header == header and set(np.unique(labels_of(labels))) == {0, *(e.id for e in result.entities)}
 
 
 def test_pictures_for_people_carry_the_stamp_too(camera, probe):
-    header = seen(camera, probe).header
-    overlay = result_of(probe, header, 'overlay')
+    header, overlay = of_image(camera, probe, 'overlay')
     assert overlay.header == header and to_rgb(overlay).shape == (240, 320, 3)
-    markers = probe.wait(lambda: next((m for m in probe.heard['markers'] if m.markers[0].header.stamp == header.stamp),
-                                      None), 10, 'markers')
+    _, markers = of_image(camera, probe, 'markers', lambda m: m.markers[0].header.stamp)
     assert {m.header.frame_id for m in markers.markers} == {'work_plane'} and len(markers.markers) == 5
 
 
@@ -99,7 +102,8 @@ def set_to(**values):
 def test_bad_images_are_counted_and_survived(camera, probe, counter, spoil):
     seen(camera, probe)
     before, sent = probe.count(NODE, counter), []
-    probe.again(lambda: sent.append(camera.send(PICTURE, spoil)), lambda: probe.count(NODE, counter) > before, 15, counter)
+    probe.again(lambda: sent.append(camera.send(PICTURE, spoil)), lambda: probe.count(NODE, counter) > before, 15,
+                counter)
     assert probe.statuses[NODE].level == b'\x01' and 'expected' in probe.statuses[NODE].message
     assert all(m.header not in sent for m in probe.heard['entities'])
     assert len(seen(camera, probe).entities) == 2
