@@ -145,20 +145,32 @@ class Planner:
                       for g, (_, xy) in enumerate(goal.places)}
             satisfied = {g for g, e in errors.items() if e <= self.config.tolerance}
             return Match(partner, satisfied, max(errors.values()), sum(min(1.0, e / 0.1) for e in errors.values()))
-        distances = picture_distances(self._goal_pictures(goal), self._pictures(now)[None]).cpu().numpy()
+        alike, colour = self._alike(now, goal)
+        distances = self._distances(goal, self._pictures(now)[None], alike)
         cost, _ = assignment_cost(distances)
-        shades = [chromaticity(np.array(c)) for c in ([e.colour for e in goal.entities], now.hues)]
-        colour = np.linalg.norm(shades[0][:, None] - shades[1][None], axis=-1)
         wanted = self._wanted(goal)
         apart = np.linalg.norm(wanted[:, None, :2] - now.positions[None, :, :2], axis=-1)
         level = np.abs(wanted[:, None, 2] - now.positions[None, :, 2]) < self.config.object_height
         # Looks decide; among like things the nearer one is meant.
         table = colour / self.config.colour_tolerance + 0.3 * np.minimum(1, apart / 0.1) + 0.1 * ~level
         partner = dict(zip(*(x.tolist() for x in linear_sum_assignment(table)), strict=True))
-        satisfied = {g for g, e in partner.items() if level[g, e] and apart[g, e] <= self.config.tolerance
-                     and colour[g, e] <= self.config.colour_tolerance}
+        # A picture that agrees outweighs a measured place that is a little off.
+        near = apart <= self.config.tolerance
+        near |= (apart <= 2 * self.config.tolerance) & (distances[0] <= self.config.same_picture)
+        satisfied = {g for g, e in partner.items() if level[g, e] and near[g, e] and alike[g, e]}
         worst = max(float(apart[g, e]) for g, e in partner.items()) if len(partner) == goal.size else float('inf')
         return Match(partner, satisfied, worst, float(cost[0]))
+
+    def _alike(self, now: Imagined, goal: Goal) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which entity looks like which goal entity [G, E], and by how much their chromaticities differ [G, E]."""
+        shades = [chromaticity(np.array(c)) for c in ([e.colour for e in goal.entities], now.hues)]
+        difference = np.linalg.norm(shades[0][:, None] - shades[1][None], axis=-1)
+        return np.asarray(difference <= self.config.colour_tolerance), difference
+
+    def _distances(self, goal: Goal, pictures: torch.Tensor, alike: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Distance of pictures [N, G, E]; a thing that looks different cannot fill a goal entity, wherever it is."""
+        distances = picture_distances(self._goal_pictures(goal), pictures).cpu().numpy()
+        return np.where(alike[None], distances, np.float32(1))
 
     def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator
               ) -> tuple[tuple[int, NDArray[np.float64]] | None, int]:
@@ -187,10 +199,10 @@ class Planner:
                 movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
             if cost < match.cost - self.config.minimum_gain:
                 return (entity, squarely(now.positions, entity, place, self.config)), scored
-        return self._make_way(now, match, wanted, able, covered, rng), scored
+        return self._make_way(now, match, wanted, under, able, rng), scored
 
-    def _make_way(self, now: Imagined, match: Match, wanted: NDArray[np.float64], able: list[int], covered: set[int],
-                  rng: np.random.Generator) -> tuple[int, NDArray[np.float64]] | None:
+    def _make_way(self, now: Imagined, match: Match, wanted: NDArray[np.float64], under: list[int | None],
+                  able: list[int], rng: np.random.Generator) -> tuple[int, NDArray[np.float64]] | None:
         """Put aside a thing that stands where another has to go, or on one that has to move."""
         for g, e in match.partner.items():
             if g in match.satisfied:
@@ -198,8 +210,10 @@ class Planner:
             near = np.linalg.norm(now.positions[:, :2] - wanted[g, :2], axis=1) < self.config.clearance
             over = np.linalg.norm(now.positions[:, :2] - now.positions[e, :2], axis=1) < self.config.object_height
             over &= now.positions[:, 2] > now.positions[e, 2] + self.config.object_height
+            below = under[g]
+            base = None if below is None else match.partner.get(below)
             for i in able:
-                if i != e and (near[i] or over[i]):
+                if i not in (e, base) and (near[i] or over[i]):
                     keep = [(float(x), float(y)) for x, y in wanted[:, :2]]
                     place = free_place(now.positions, i, keep, self.config, rng)
                     if place is not None:
@@ -218,7 +232,7 @@ class Planner:
         if fine.any():
             _, scene = self.imagination.moved(now, which[fine], places[fine])
             pictures = self.imagination.pictures(now, which[fine], scene, POOL)
-            costs[fine] = assignment_cost(picture_distances(self._goal_pictures(goal), pictures).cpu().numpy())[0]
+            costs[fine] = assignment_cost(self._distances(goal, pictures, self._alike(now, goal)[0]))[0]
         return costs
 
     def _wanted(self, goal: Goal) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ class PlannerConfig:
         clearance: smallest distance between the centres of things that stand side by side.
         on_top: largest distance between the centres of things that stand on each other.
         tolerance: largest distance of an entity to its place at which the goal holds.
+        same_picture: largest picture distance (eq. 5) at which an entity up to twice the tolerance away is in place.
         colour_tolerance: largest distance in chromaticity between a goal entity and its counterpart.
         minimum_gain: a command must lower the cost by this part of one entity's share.
         minimum_confidence: entities below are not picked.
@@ -35,8 +36,9 @@ class PlannerConfig:
     clearance: float = 0.066
     on_top: float = 0.02
     tolerance: float = 0.018
+    same_picture: float = 0.3
     colour_tolerance: float = 0.12
-    minimum_gain: float = 0.15
+    minimum_gain: float = 0.08
     minimum_confidence: float = 0.2
 
     def __post_init__(self) -> None:
