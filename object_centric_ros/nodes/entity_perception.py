@@ -63,6 +63,11 @@ class PerceptionSettings:
         -1, 1, lengths=(0, 4, 9))
     camera_info_wait: float = parameter(
         2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600)
+    retire_after: float = parameter(
+        10.0, 'seconds that an entity may stay unseen before its id is given up', 0.1, 86400)
+    object_height: float = parameter(
+        0.03, 'height of an object centre above what it stands on, metres; objects are taken to be twice that wide',
+        0.001, 1)
     max_rate: float = parameter(0.0, 'most images a second to be processed; 0: as many as come', 0, 1000)
     motion_threshold: float = parameter(0.02, 'a joint faster than this moves, rad/s or m/s', 0, 10)
     motion_settle_time: float = parameter(0.5, 'seconds that the robot counts as moving after its last motion', 0, 60)
@@ -78,8 +83,10 @@ TrackerFactory = Callable[[PerceptionSettings, PinholeCamera | None], Tracker]
 
 def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> Tracker:
     """The learned tracker of the package; imports torch."""
+    from object_centric_ros.tracking.settings import TrackerConfig
     from object_centric_ros.tracking.tracker import EntityTracker
-    return EntityTracker.load(settings.checkpoint or None, camera=camera, device=settings.device,
+    config = TrackerConfig(retire_after=settings.retire_after, object_height=settings.object_height)
+    return EntityTracker.load(settings.checkpoint or None, camera=camera, config=config, device=settings.device,
                               threads=transport.threads_for(settings.threads), seed=settings.seed)
 
 

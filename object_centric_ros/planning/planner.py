@@ -77,7 +77,7 @@ class Planner:
         model, record = load_weights(path, choose_device(device))
         return cls(model, record, camera, config, seed, device)
 
-    def goal_from_image(self, image: NDArray[np.uint8], looks: int = 5) -> Goal:
+    def goal_from_image(self, image: NDArray[np.uint8], looks: int = 8) -> Goal:
         """The entities of a goal image [H, W, 3], found by the same tracker that watches the scene."""
         tracker = EntityTracker(self.model, self.record, self.camera, device=str(self.imagination.device),
                                 seed=self.seed)

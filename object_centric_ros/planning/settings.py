@@ -37,7 +37,7 @@ class PlannerConfig:
     on_top: float = 0.02
     tolerance: float = 0.018
     same_picture: float = 0.3
-    colour_tolerance: float = 0.12
+    colour_tolerance: float = 0.16
     minimum_gain: float = 0.08
     minimum_confidence: float = 0.2
 

@@ -16,42 +16,52 @@ def silhouette_height(camera: PinholeCamera, centre: NDArray[np.float64], half: 
 
 
 def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], rows: NDArray[np.float64],
-                      object_height: float, levels: int = 3, tolerance: float = 0.45, cut: float = 0.8
-                      ) -> NDArray[np.float64]:
+                      overlapped: NDArray[np.float64], object_height: float, levels: int = 3, tolerance: float = 0.45,
+                      cut: float = 0.8) -> NDArray[np.float64]:
     """Positions of block-like things that stand on the work plane or on each other.
 
     A pixel alone does not tell a thing on the table from one that stands on another, nearer one. What tells them apart
     is the lower one: with something on top of it, its upper part is hidden. Such a thing is placed by its lower
-    edge, and what the ray of a pixel meets right above it, one level up, stands on it.
+    edge, and what the ray of a pixel meets right above it, one level up, stands on it. A thing whose lower part is
+    hidden by what stands in front of it is placed by its upper edge.
 
     Args:
         camera: of the image that the pixels are measured in.
         centroids: [N, 2] pixels (u, v); rows of NaN give NaN.
         rows: first and last row that each thing shows [N, 2], pixels.
+        overlapped: part of each thing's lower edge that borders on another thing [N].
         object_height: height of a thing's centre above what it stands on (m); its width is taken as twice that.
         levels: highest stack.
         tolerance: horizontal distance to the thing below, as a part of the width.
-        cut: a thing that shows less than this part of its height is hidden from above.
+        cut: a thing that shows less than this part of its height is partly hidden.
 
     Returns:
         [N, 3] metres in work_plane.
     """
     n = len(centroids)
-    full = np.array([[camera.to_plane(c, (2 * i + 1) * object_height)[0] for c in centroids] for i in range(levels)])
-    full = full.reshape(levels, n, 3)
-    seen = rows[:, 1] - rows[:, 0]
-    whole = np.array([silhouette_height(camera, p, object_height) if np.isfinite(p).all() else np.inf for p in full[0]])
-    hidden = seen < cut * whole
-    low = np.column_stack([centroids[:, 0], rows[:, 1] - 0.5 * whole])
-    by_edge = np.array([[camera.to_plane(c, (2 * i + 1) * object_height)[0] for c in low] for i in range(levels)])
-    at = np.where(hidden[None, :, None], by_edge.reshape(levels, n, 3), full)
+
+    def on_levels(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([camera.to_plane(pixels, (2 * i + 1) * object_height) for i in range(levels)])
+    by_centre = on_levels(centroids)
+    whole = np.array([silhouette_height(camera, p, object_height) if np.isfinite(p).all() else np.inf
+                      for p in by_centre[0]])
+    hidden = rows[:, 1] - rows[:, 0] < cut * whole
+    by_low = on_levels(np.column_stack([centroids[:, 0], rows[:, 1] - 0.5 * whole]))
+    by_high = on_levels(np.column_stack([centroids[:, 0], rows[:, 0] + 0.5 * whole]))
+    low = hidden & (overlapped < 0.5)
+    for i in np.flatnonzero(hidden & ~low).tolist():
+        # Between two others: in the middle of a tower, if the upper one is right above; else behind the lower one.
+        gaps = np.linalg.norm(by_centre[1:, :, :2] - by_low[:-1, i:i + 1, :2], axis=-1)
+        gaps[:, i] = np.inf
+        low[i] = bool((gaps < 0.6 * object_height).any())
+    at = np.where(low[None, :, None], by_low, np.where(hidden[None, :, None], by_high, by_centre))
     positions = at[0].copy()
     for level in range(1, levels):
         below = positions.copy()
         for i in range(n):
             gaps = np.linalg.norm(at[level, i, :2] - below[:, :2], axis=1)
-            one_lower = np.abs(below[:, 2] - (2 * level - 1) * object_height) < 1e-6
-            possible = hidden & one_lower & (gaps < 2 * tolerance * object_height)
+            possible = low & (np.abs(below[:, 2] - (2 * level - 1) * object_height) < 1e-6)
+            possible &= gaps < 2 * tolerance * object_height
             possible[i] = False
             if possible.any():
                 positions[i] = at[level, i]

@@ -27,6 +27,7 @@ class Record:
     area: float
     centroid: list[float]
     rows: list[float]
+    overlapped: float
     seen: float
     misses: int = 0
     visible: bool = True
@@ -126,7 +127,7 @@ class Identities:
                 if other.visible and other.id > lost.id and near and self._alike(other.colour, lost.colour):
                     lost.slot, lost.area, lost.colour = other.slot, other.area, other.colour
                     lost.centroid, lost.rows, lost.seen = other.centroid, other.rows, other.seen
-                    lost.misses, lost.visible = 0, True
+                    lost.overlapped, lost.misses, lost.visible = other.overlapped, 0, True
                     del self.records[other.id]
                     break
 
@@ -185,7 +186,8 @@ class Identities:
             self._saw(record, views, slot, stamp)
             return before
         self.records[self.next_id] = Record(self.next_id, slot, views.colour[slot].tolist(), float(views.area[slot]),
-                                            views.centroid[slot].tolist(), views.rows[slot].tolist(), stamp)
+                                            views.centroid[slot].tolist(), views.rows[slot].tolist(),
+                                            float(views.overlapped[slot]), stamp)
         self.next_id += 1
         return []
 
@@ -194,6 +196,7 @@ class Identities:
         record.colour = ((1 - rate) * np.asarray(record.colour) + rate * views.colour[slot]).tolist()
         record.area = (1 - rate) * record.area + rate * float(views.area[slot])
         record.centroid, record.rows = views.centroid[slot].tolist(), views.rows[slot].tolist()
+        record.overlapped = float(views.overlapped[slot])
         record.seen, record.misses, record.visible = stamp, 0, True
 
     def to_dict(self) -> dict[str, Any]:

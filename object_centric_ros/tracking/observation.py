@@ -21,10 +21,11 @@ class SlotViews:
         centroid: mean (u, v) of the owned pixels, weighted by the mask [K, 2]; NaN where area is 0.
         box: (u0, v0, u1, v1) [K, 4].
         rows: first and last row that it shows, to a fraction of a pixel [K, 2].
+        overlapped: part of its lower edge that borders on another slot that is not slot 0 [K].
         colour: mean image colour over the owned pixels [K, 3].
         decoded_colour: mean decoded colour over them [K, 3].
         sharpness: mean mask weight over them [K].
-        fit: exp(-mean squared error / (2 * 0.1^2)) over them [K].
+        fit: exp(-mean squared error / (2 * 0.2^2)) over them [K].
     """
 
     owner: NDArray[np.intp]
@@ -32,6 +33,7 @@ class SlotViews:
     centroid: NDArray[np.float64]
     box: NDArray[np.float64]
     rows: NDArray[np.float64]
+    overlapped: NDArray[np.float64]
     colour: NDArray[np.float64]
     decoded_colour: NDArray[np.float64]
     sharpness: NDArray[np.float64]
@@ -57,14 +59,29 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     flat_image = image.reshape(3, -1).astype(np.float64)
     decoded = (weight[:, None] * colours.reshape(k, 3, -1)).sum(2) / safe[:, None]
     error = np.square(colours.reshape(k, 3, -1) - flat_image).mean(1)
-    fit = np.exp(-(weight * error).sum(1) / safe / 0.02)
+    fit = np.exp(-(weight * error).sum(1) / safe / 0.08)
     box = np.zeros((k, 4))
     for slot in np.flatnonzero(area):
         down, across = np.flatnonzero(hard[slot].any(1)), np.flatnonzero(hard[slot].any(0))
         box[slot] = across[0], down[0], across[-1] + 1, down[-1] + 1
     rows = _extent(weight.reshape(k, size, size).sum(2))
+    overlapped = _overlapped(owner, k)
     sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
-    return SlotViews(owner, area, centroid, box, rows, weight @ flat_image.T / safe[:, None], decoded, sharpness, fit)
+    seen = weight @ flat_image.T / safe[:, None]
+    return SlotViews(owner, area, centroid, box, rows, overlapped, seen, decoded, sharpness, fit)
+
+
+def _overlapped(owner: NDArray[np.intp], slots: int) -> NDArray[np.float64]:
+    """For each slot the part of its columns below whose lowest pixel another object slot begins [K]."""
+    result = np.zeros(slots)
+    padded = np.vstack([owner, np.zeros((1, owner.shape[1]), owner.dtype)])
+    for slot in range(1, slots):
+        mask = owner == slot
+        columns = np.flatnonzero(mask.any(0))
+        if len(columns):
+            last = owner.shape[0] - mask[::-1, columns].argmax(0)
+            result[slot] = float(np.mean((padded[last, columns] != 0) & (padded[last, columns] != slot)))
+    return result
 
 
 def _extent(profile: NDArray[np.float64], tail: float = 0.06) -> NDArray[np.float64]:

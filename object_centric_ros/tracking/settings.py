@@ -29,10 +29,10 @@ class TrackerConfig:
         object_height: height of an object's centre above what it stands on, metres.
     """
 
-    min_area: float = 12.0
+    min_area: float = 14.0
     background_area: float = 0.35
     birth_frames: int = 2
-    birth_confidence: float = 0.2
+    birth_confidence: float = 0.25
     birth_motion: float = 1.5
     retire_after: float = 10.0
     colour_gate: float = 0.25

@@ -186,7 +186,8 @@ class EntityTracker:
         records = list(self.identities.records.values())
         centroids = np.array([r.centroid for r in records]).reshape(-1, 2) * scale + offset
         rows = np.array([r.rows for r in records]).reshape(-1, 2) * scale + offset[1]
-        positions = stacked_positions(self.camera, centroids, rows, self.config.object_height)
+        positions = stacked_positions(self.camera, centroids, rows, np.array([r.overlapped for r in records]),
+                                      self.config.object_height)
         labels = np.zeros((self.size, self.size), np.uint16)
         entities = []
         for record, centroid, position in zip(records, centroids, positions, strict=True):

@@ -35,20 +35,33 @@ def test_rays_that_miss_the_plane_give_nan() -> None:
 
 def test_flat_things_lie_flat() -> None:
     positions = np.array([[0.1, -0.1, HALF], [-0.12, 0.05, HALF], [0.0, 0.14, HALF]])
-    assert stacked_positions(CAMERA, *seen(positions, {}), HALF) == pytest.approx(positions, abs=1e-6)
+    found = stacked_positions(CAMERA, *seen(positions, {}), np.zeros(3), HALF)
+    assert found == pytest.approx(positions, abs=1e-6)
 
 
 def test_tower_of_three() -> None:
     positions = np.array([[0.05, 0.0, 5 * HALF], [0.05, 0.0, HALF], [0.05, 0.0, 3 * HALF], [-0.1, -0.1, HALF]])
-    found = stacked_positions(CAMERA, *seen(positions, {1: 0.5, 2: 0.5}), HALF)
+    found = stacked_positions(CAMERA, *seen(positions, {1: 0.5, 2: 0.5}), np.array([1.0, 0, 1, 0]), HALF)
     assert found[:, 2] == pytest.approx(positions[:, 2])
     assert found[:, :2] == pytest.approx(positions[:, :2], abs=0.012)
 
 
 def test_right_behind_is_not_on_top() -> None:
     positions = np.array([[0.0, 0.0, HALF], [0.0, 0.066, HALF]])
-    assert stacked_positions(CAMERA, *seen(positions, {}), HALF)[:, 2] == pytest.approx([HALF, HALF])
+    found = stacked_positions(CAMERA, *seen(positions, {}), np.zeros(2), HALF)
+    assert found[:, 2] == pytest.approx([HALF, HALF])
 
 
 def test_nothing_gives_nothing() -> None:
-    assert stacked_positions(CAMERA, np.zeros((0, 2)), np.zeros((0, 2)), HALF).shape == (0, 3)
+    assert stacked_positions(CAMERA, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), HALF).shape == (0, 3)
+
+
+def test_behind_a_stack_is_placed_by_the_upper_edge() -> None:
+    positions = np.array([[-0.11, -0.14, HALF], [-0.11, -0.14, 3 * HALF], [-0.13, -0.05, HALF], [0.1, 0.1, HALF]])
+    centroids, rows = seen(positions, {0: 0.5})
+    height = rows[2, 1] - rows[2, 0]
+    rows[2, 1] -= 0.45 * height
+    centroids[2, 1] = rows[2].mean()
+    found = stacked_positions(CAMERA, centroids, rows, np.array([0.0, 1.0, 0.8, 0.0]), HALF)
+    assert found[:, 2] == pytest.approx(positions[:, 2])
+    assert found[:, :2] == pytest.approx(positions[:, :2], abs=0.012)

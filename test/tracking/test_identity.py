@@ -18,8 +18,8 @@ def views(*slots: tuple[float, tuple[float, float], tuple[float, float, float]])
     centroid = np.array([(32.0, 32.0), *(s[1] for s in slots)], float)
     colour = np.array([(0.5, 0.5, 0.5), *(s[2] for s in slots)], float)
     k = len(area)
-    return SlotViews(np.zeros((64, 64), int), area, centroid, np.zeros((k, 4)), np.zeros((k, 2)), colour, colour,
-                     np.full(k, 0.9), np.full(k, 0.9))
+    return SlotViews(np.zeros((64, 64), int), area, centroid, np.zeros((k, 4)), np.zeros((k, 2)), np.zeros(k),
+                     colour, colour, np.full(k, 0.9), np.full(k, 0.9))
 
 
 def feed(ledger: Identities, seen: SlotViews, stamp: float, frozen: bool = False, moved: bool = False) -> list[int]:
