@@ -1,0 +1,111 @@
+"""The planner with the shipped weights: goals from images and places, built in the simulator without ROS."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.planning.commands import Command, Outcome
+from object_centric_ros.planning.goals import Goal
+from object_centric_ros.planning.loop import BuildLoop
+from object_centric_ros.planning.planner import Planner
+from object_centric_ros.simulation.tabletop import TabletopWorld
+from object_centric_ros.tracking.entities import PickPlace, TrackedFrame
+from object_centric_ros.tracking.tracker import EntityTracker
+
+
+@pytest.fixture(scope='module')
+def planner() -> Planner:
+    return Planner.load(device='cpu', threads=1)
+
+
+class Table:
+    """A world watched by a tracker, as the loop sees it."""
+
+    def __init__(self, seed: int, blocks: int) -> None:
+        self.world = TabletopWorld()
+        self.world.reset(seed, blocks)
+        self.tracker = EntityTracker.load(device='cpu', threads=1)
+        self.stamp, self.action = 0.0, None
+
+    def observe(self) -> TrackedFrame:
+        self.stamp += 0.1
+        frame = self.tracker.step(self.world.render(), self.action, self.stamp)
+        self.action = None
+        return frame
+
+    def settled(self) -> TrackedFrame:
+        return [self.observe() for _ in range(4)][-1]
+
+    def act(self, command: Command) -> Outcome:
+        result = self.world.pick_place(command.pick[:2], command.place[:2])
+        self.action = PickPlace(command.pick[:2], command.place[:2])
+        return Outcome(result.success, result.message)
+
+
+@pytest.fixture(scope='module')
+def table() -> Table:
+    return Table(7004, 3)
+
+
+def test_builds_the_goal_of_an_image_with_a_stack(planner: Planner) -> None:
+    table = Table(7009, 3)
+    goal = table.world.goal(9, 2, True)
+    wanted = planner.goal_from_image(table.world.render_goal(goal))
+    outcome = BuildLoop(planner, wanted, table.observe, table.act).run()
+    reached, errors = table.world.goal_reached(goal)
+    assert outcome.success and reached, (outcome.message, errors)
+    assert outcome.steps <= 4
+
+
+def test_a_goal_that_holds_needs_no_command(planner: Planner, table: Table) -> None:
+    goal = planner.goal_from_image(table.world.render())
+    plan = planner.plan(table.settled(), goal)
+    assert plan.reached and plan.commands == () and len(plan.imagined) == 1
+
+
+def test_places_for_entities(planner: Planner, table: Table) -> None:
+    frame = table.settled()
+    entity = frame.entities[0]
+    target = (-0.1, -0.1) if entity.position[0] > 0 else (0.1, -0.1)
+    plan = planner.plan(frame, planner.goal_from_places({entity.id: target}))
+    assert [c.entity_id for c in plan.commands] == [entity.id]
+    assert plan.commands[0].place[:2] == pytest.approx(target) and plan.costs[-1] < plan.costs[0]
+
+
+def test_same_seed_same_plan(planner: Planner, table: Table) -> None:
+    goal = planner.goal_from_image(table.world.render_goal(table.world.goal(3, 1, False)))
+    frame = table.settled()
+    assert planner.plan(frame, goal, 1).commands == planner.plan(frame, goal, 1).commands
+
+
+def test_imagined_pictures_are_close_to_what_happens(planner: Planner) -> None:
+    table = Table(7003, 3)
+    goal = planner.goal_from_image(table.world.render_goal(table.world.goal(1, 1, False)))
+    frame = table.settled()
+    plan = planner.plan(frame, goal, 1)
+    table.act(plan.commands[0])
+    after = table.settled()
+    imagined, copied = (np.square(picture.astype(float) - after.image).mean()
+                        for picture in (plan.imagined[1], frame.image))
+    assert imagined < 0.5 * copied
+
+
+def test_bad_goals_are_refused(planner: Planner, table: Table) -> None:
+    with pytest.raises(InputError, match='at least one entity'):
+        planner.goal_from_image(np.full((480, 640, 3), 128, np.uint8))
+    with pytest.raises(InputError, match='got uint8'):
+        planner.goal_from_image(np.zeros((100, 100, 3), np.uint8))
+    with pytest.raises(InputError, match='place of entity 1'):
+        planner.goal_from_places({1: (0.5, 0.0)})
+    with pytest.raises(InputError, match='goal: entity id: expected one of'):
+        planner.plan(table.settled(), Goal.from_places({99: (0.0, 0.0)}))
+
+
+def test_latents_of_another_model_are_refused(planner: Planner, table: Table) -> None:
+    frame = dataclasses.replace(table.settled(), model_id='other')
+    with pytest.raises(InputError, match='latents of model'):
+        planner.plan(frame, Goal.from_places({1: (0.0, 0.0)}))
