@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-seed', type=int, default=2_000_000, help='of generated episodes (model)')
     parser.add_argument('--episodes', type=int, help='how many; default 200 (model) or 20 (tracking)')
     parser.add_argument('--seed', type=int, default=0, help='of the first guess (model) or scene (tracking)')
+    parser.add_argument('--refinements', type=int, default=TrackerConfig().settle_iterations,
+                        help='of each frame after an action, as in the tracker (model)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 leaves the default')
     parser.add_argument('--actions', type=int, default=10, help='successful pick-and-places an episode (tracking)')
@@ -76,9 +78,12 @@ def evaluate_model(args: argparse.Namespace) -> int:
     data, name = held_out(args, args.episodes or 200)
     if 'labels' not in data.arrays:
         raise InputError(f'{name}: fields', 'labels, to score against', data.store.fields)
-    values = episode_metrics(model, data, len(data), args.seed)
+    if args.refinements < 1:
+        raise InputError('--refinements', 'a positive number', args.refinements)
+    values = episode_metrics(model, data, len(data), args.seed, refinements=args.refinements)
     print(f'{record["model_id"]} on the first {len(data)} episodes of {name}, {data.frames.shape[1]} frames each '
-          f'(data seed {data.store.meta.get("seed")}), seed {args.seed}, {device}\n')
+          f'(data seed {data.store.meta.get("seed")}), seed {args.seed}, {args.refinements} refinements a frame, '
+          f'{device}\n')
     rows = [(title, *_mean(values[key])) for key, title in NAMES.items() if key in values]
     print(text_table(('metric', 'mean', 'std', 'std error', 'episodes'), rows), end='\n\n')
     horizons = sorted(int(k.removeprefix('open_')) for k in values if k.startswith('open_'))

@@ -18,11 +18,12 @@ def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int
 
 @torch.no_grad()
 def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50,
-                    observed: int = 1) -> dict[str, np.ndarray]:
+                    observed: int = 1, refinements: int | None = None) -> dict[str, np.ndarray]:
     """Metrics of the filter and of open-loop roll-outs on each of the first `count` episodes.
 
-    The filter sees all frames; labels are read only to score its masks. The roll-out sees `observed` frames, then
-    actions alone; `copy_h` is the error of the last observed frame taken for the frame h steps later.
+    The filter sees all frames and refines each after the first `refinements` times (None: as in training); labels are
+    read only to score its masks. The roll-out sees `observed` frames, then actions alone; `copy_h` is the error of the
+    last observed frame taken for the frame h steps later.
 
     Returns:
         ari_f_first, ari_f_last, ari_first, ari_last, mse_first, mse_last, open_1.., copy_1..: [count] each; NaN where
@@ -45,7 +46,8 @@ def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, bat
         rolled = belief
         for t in range(images.shape[1]):
             if t:
-                belief = model.infer(images[:, t], model.predict(belief, actions[:, t - 1]), action=actions[:, t - 1])
+                belief = model.predict(belief, actions[:, t - 1])
+                belief = model.infer(images[:, t], belief, refinements, actions[:, t - 1])
                 if t < observed:
                     rolled = belief
                 else:
