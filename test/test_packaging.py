@@ -229,5 +229,6 @@ def test_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
 @pytest.mark.skipif(not IN_OUR_VENV, reason='needs the executables of make setup')
 def test_the_command_works_with_worker_processes(tmp_path: Path) -> None:
     command = Path(sys.prefix) / 'bin' / 'object-centric'
-    succeed(command, 'generate', 'tabletop', '--out', tmp_path / 'a.h5', '--episodes', '3', '--steps', '2', '--workers', '2')
+    succeed(command, 'generate', 'tabletop', '--out', tmp_path / 'a.h5', '--episodes', '3', '--steps', '2',
+            '--workers', '2')
     assert (tmp_path / 'a.h5').stat().st_size > 10_000
