@@ -1,17 +1,5 @@
-"""The one error that bad input raises anywhere in the package."""
+"""The error of bad input, under the name that every room uses; models/ defines it and imports nothing else of ours."""
 
-from __future__ import annotations
+from object_centric_ros.models.errors import InputError
 
-
-class InputError(ValueError):
-    """Input that cannot be used; says what was expected and what came.
-
-    Args:
-        what: the thing that is wrong, e.g. ``"image encoding"`` or ``"config.yaml: training.batch_size"``.
-        expected: what would have been accepted.
-        got: what was found instead.
-    """
-
-    def __init__(self, what: str, expected: object, got: object) -> None:
-        self.what, self.expected, self.got = what, expected, got
-        super().__init__(f'{what}: expected {expected}, got {got}')
+__all__ = ['InputError']

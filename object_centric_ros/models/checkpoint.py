@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from object_centric_ros.errors import InputError
+from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.parts import Parts, PartsConfig
 
 FORMAT = 'object_centric_ros/model/1'

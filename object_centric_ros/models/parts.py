@@ -16,12 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from object_centric_ros.errors import InputError
 from object_centric_ros.models.attention import SlotAttentionRefiner
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
+from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.initial import InitialBelief, place_parked, seed_positions
 from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
 
