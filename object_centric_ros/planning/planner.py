@@ -21,6 +21,7 @@ from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.imagination import Imagination, Imagined
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
+from object_centric_ros.tracking.observation import chromaticity
 from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights
 
 POOL = 2  # costs are taken at half resolution
@@ -41,11 +42,6 @@ class Match:
     satisfied: set[int]
     error: float
     cost: float
-
-
-def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(r, g, b) / (r + g + b) of colours [N, 3]: the same for the lit and the shaded side of a thing."""
-    return colours / np.maximum(colours.sum(-1, keepdims=True), 1e-3)
 
 
 class Planner:

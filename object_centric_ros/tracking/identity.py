@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from object_centric_ros.tracking.observation import SlotViews
+from object_centric_ros.tracking.observation import SlotViews, chromaticity
 from object_centric_ros.tracking.settings import TrackerConfig
-
-
-def _chromaticity(colour: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(r, g, b) / (r + g + b), the same for the lit and the shaded side of a thing."""
-    return colour / max(float(colour.sum()), 1e-3)
 
 
 @dataclass
@@ -133,7 +128,7 @@ class Identities:
 
     def _alike(self, a: ArrayLike, b: ArrayLike) -> bool:
         """Whether two colours differ in shade alone."""
-        apart = _chromaticity(np.asarray(a)) - _chromaticity(np.asarray(b))
+        apart = chromaticity(np.asarray(a)) - chromaticity(np.asarray(b))
         return bool(np.linalg.norm(apart) < self.config.merge_colour)
 
     def duplicates(self, views: SlotViews, background: int | None) -> list[int]:

@@ -40,6 +40,11 @@ class SlotViews:
     fit: NDArray[np.float64]
 
 
+def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(r, g, b) / (r + g + b) of colours [..., 3]: the same for the lit and the shaded side of a thing."""
+    return colours / np.maximum(colours.sum(-1, keepdims=True), 1e-3)
+
+
 def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: NDArray[np.float32]) -> SlotViews:
     """Measure each slot.
 
