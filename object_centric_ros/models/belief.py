@@ -6,9 +6,8 @@ Notation: B batch, K slots, D latent size, M size of the predictor's memory, H x
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -48,10 +47,6 @@ class Belief:
     def repeat(self, n: int) -> Belief:
         """Each batch row n times in a row: [B * n, K, ...]."""
         return Belief(*(x.repeat_interleave(n, 0) for x in (self.mean, self.log_std, self.memory)))
-
-    def to(self, device: torch.device | str) -> Belief:
-        """A copy on another device."""
-        return replace(self, mean=self.mean.to(device), log_std=self.log_std.to(device), memory=self.memory.to(device))
 
 
 @dataclass(frozen=True)

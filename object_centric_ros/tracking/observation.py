@@ -23,7 +23,6 @@ class SlotViews:
         rows: first and last row that it shows, to a fraction of a pixel [K, 2].
         overlapped: part of its lower edge that borders on another slot that is not slot 0 [K].
         colour: mean image colour over the owned pixels [K, 3].
-        decoded_colour: mean decoded colour over them [K, 3].
         sharpness: mean mask weight over them [K].
         fit: exp(-mean squared error / (2 * 0.2^2)) over them [K].
     """
@@ -35,7 +34,6 @@ class SlotViews:
     rows: NDArray[np.float64]
     overlapped: NDArray[np.float64]
     colour: NDArray[np.float64]
-    decoded_colour: NDArray[np.float64]
     sharpness: NDArray[np.float64]
     fit: NDArray[np.float64]
 
@@ -62,7 +60,6 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     area = hard.reshape(k, -1).sum(1).astype(float)
     centroid[area == 0] = np.nan
     flat_image = image.reshape(3, -1).astype(np.float64)
-    decoded = (weight[:, None] * colours.reshape(k, 3, -1)).sum(2) / safe[:, None]
     error = np.square(colours.reshape(k, 3, -1) - flat_image).mean(1)
     fit = np.exp(-(weight * error).sum(1) / safe / 0.08)
     box = np.zeros((k, 4))
@@ -73,7 +70,7 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     overlapped = _overlapped(owner, k)
     sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
     seen = weight @ flat_image.T / safe[:, None]
-    return SlotViews(owner, area, centroid, box, rows, overlapped, seen, decoded, sharpness, fit)
+    return SlotViews(owner, area, centroid, box, rows, overlapped, seen, sharpness, fit)
 
 
 def _overlapped(owner: NDArray[np.intp], slots: int) -> NDArray[np.float64]:
