@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -12,6 +14,20 @@ import yaml
 from object_centric_ros.errors import InputError
 
 T = TypeVar('T')
+PACKAGE = Path(__file__).resolve().parent
+VARIANTS: dict[type, Callable[[dict[str, Any], str], tuple[type, dict[str, Any]]]] = {}
+"""For a base class of configurations: which subclass a mapping means, and its remaining keys (see `presets`)."""
+
+
+def config_folders(name: str) -> list[Path]:
+    """Folders `config/NAME` of the checkout or of an installation, the nearest first."""
+    places = [PACKAGE.parent, *(parent / 'share' / 'object_centric_ros' for parent in PACKAGE.parents)]
+    return [place / 'config' / name for place in places if (place / 'config' / name).is_dir()]
+
+
+def find_config(name: str) -> Path | None:
+    """A file of the package's config folder, from the checkout or the installation; None if there is none."""
+    return next((folder / name for folder in config_folders('') if (folder / name).is_file()), None)
 
 
 def from_mapping(cls: type[T], values: Any, where: str) -> T:
@@ -27,6 +43,8 @@ def from_mapping(cls: type[T], values: Any, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise InputError(where, f'a mapping of {_keys(cls)}', _show(values))
+    if cls in VARIANTS:
+        cls, values = VARIANTS[cls](values, where)
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(_keys(cls)))
     if unknown:
@@ -58,7 +76,8 @@ def load_yaml(cls: type[T], path: str | os.PathLike[str]) -> T:
 def to_mapping(value: Any) -> Any:
     """A dataclass as plain data that JSON, YAML and `from_mapping` take."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = {'name': type(value).name} if any(base in VARIANTS for base in type(value).__mro__) else {}  # type: ignore[attr-defined]
+        return kind | {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
         return [to_mapping(v) for v in value]
     return value

@@ -6,18 +6,18 @@ import numpy as np
 import torch
 
 from object_centric_ros.evaluation.metrics import adjusted_rand_index, foreground_ari
-from object_centric_ros.models.parts import Parts
+from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.training.data import Episodes, as_image
 
 
-def validate(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50,
+def validate(model: CycleModel, data: Episodes, count: int, seed: int = 0, batch: int = 50,
              observed: int = 1) -> dict[str, float]:
     """Means over the first `count` episodes of what `episode_metrics` returns."""
     return {k: float(np.nanmean(v)) for k, v in episode_metrics(model, data, count, seed, batch, observed).items()}
 
 
 @torch.no_grad()
-def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, batch: int = 50,
+def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0, batch: int = 50,
                     observed: int = 1, refinements: int | None = None) -> dict[str, np.ndarray]:
     """Metrics of the filter and of open-loop roll-outs on each of the first `count` episodes.
 
@@ -40,6 +40,7 @@ def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, bat
     for begin in range(0, min(count, len(data)), batch):
         rows = slice(begin, min(begin + batch, count, len(data)))
         images = as_image(data.frames[rows]).to(device)
+        images = model.observe(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         actions = torch.from_numpy(data.actions[rows]).to(device)
         generator = torch.Generator(device).manual_seed(seed + begin)
         belief = model.infer(images[:, 0], generator=generator)
@@ -53,16 +54,16 @@ def episode_metrics(model: Parts, data: Episodes, count: int, seed: int = 0, bat
                 else:
                     rolled = model.predict(rolled, actions[:, t - 1])
                     horizon = t - observed + 1
-                    add(f'open_{horizon}', (model.decode(rolled.mean).image - images[:, t]).square().mean((1, 2, 3)))
+                    add(f'open_{horizon}', (model.scene(rolled).image - images[:, t]).square().mean((1, 2, 3)))
                     add(f'copy_{horizon}', (images[:, observed - 1] - images[:, t]).square().mean((1, 2, 3)))
             if t in (0, images.shape[1] - 1):
-                scene = model.decode(belief.mean)
+                scene = model.scene(belief)
                 name = 'first' if t == 0 else 'last'
                 segments = scene.masks.argmax(1).cpu().numpy()
                 add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
                 add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
                 add(f'mse_{name}', (scene.image - images[:, t]).square().mean((1, 2, 3)))
-        alone = model.decode(model.infer(images[:, -1], generator=generator).mean)
+        alone = model.scene(model.infer(images[:, -1], generator=generator))
         add('ari_f_alone', foreground_ari(labels[rows, -1], alone.masks.argmax(1).cpu().numpy()))
     return {k: np.concatenate(v) for k, v in values_of.items()}
 

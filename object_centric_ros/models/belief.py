@@ -6,19 +6,27 @@ Notation: B batch, K slots, D latent size, M size of the predictor's memory, H x
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor
+
+B = TypeVar('B', bound='Belief')
 
 
 @dataclass(frozen=True)
 class Belief:
-    """Posterior parameters lambda = (mean, log_std) of all slots at one time.
+    """Posterior parameters lambda of all slots at one time.
+
+    A model whose inference carries more (a scale parameter that is not the log, a recurrent state, the prior) adds
+    fields in a subclass: every field is a tensor [B, K, ...], so what follows treats them alike.
 
     Attributes:
         mean: [B, K, D].
-        log_std: [B, K, D], logarithm of the standard deviation.
-        memory: [B, K, M], recurrent state of the dynamics (M = 0 for models without one).
+        log_std: [B, K, D], logarithm of the standard deviation; -inf where the state is deterministic.
+        memory: [B, K, M], recurrent or deterministic state that the dynamics write (M = 0 for models without one).
     """
 
     mean: Tensor
@@ -34,19 +42,35 @@ class Belief:
         """z = mean + std * noise [B, K, D] (reparametrised); without noise the mean itself."""
         return self.mean if noise is None else self.mean + self.std * noise
 
-    def detach(self) -> Belief:
-        """The same numbers, cut from the graph (truncated backpropagation, streaming)."""
-        return Belief(self.mean.detach(), self.log_std.detach(), self.memory.detach())
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def select(self, slots: Tensor) -> Belief:
+    def map(self: B, f: Callable[[Tensor], Tensor]) -> B:
+        """f of every field."""
+        return replace(self, **{k: f(v) for k, v in self.tensors().items()})
+
+    def detach(self: B) -> B:
+        """The same numbers, cut from the graph (truncated backpropagation, streaming)."""
+        return self.map(Tensor.detach)
+
+    def select(self: B, slots: Tensor) -> B:
         """The slots [B, K'] (int64) in that order."""
         def pick(x: Tensor) -> Tensor:
-            return x.gather(1, slots[..., None].expand(-1, -1, x.shape[-1]))
-        return Belief(pick(self.mean), pick(self.log_std), pick(self.memory))
+            index = slots.reshape(*slots.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+            return x.gather(1, index)
+        return self.map(pick)
 
-    def repeat(self, n: int) -> Belief:
+    def repeat(self: B, n: int) -> B:
         """Each batch row n times in a row: [B * n, K, ...]."""
-        return Belief(*(x.repeat_interleave(n, 0) for x in (self.mean, self.log_std, self.memory)))
+        return self.map(lambda x: x.repeat_interleave(n, 0))
+
+    def where(self: B, choose: Tensor, other: B) -> B:
+        """These slots where `choose` [K] or [B, K] (bool) is true, the other's elsewhere."""
+        choose = choose.expand(self.mean.shape[:2])
+        theirs = other.tensors()
+        return replace(self, **{k: torch.where(choose.reshape(*choose.shape, *[1] * (v.dim() - 2)), v, theirs[k])
+                                for k, v in self.tensors().items()})
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.errors import InputError
-from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.models.registry import MODELS
 
 FORMAT = 'object_centric_ros/model/1'
-MODELS: dict[str, tuple[type[PartsConfig], type[Parts]]] = {'parts': (PartsConfig, Parts)}
 
 
-def save_model(path: str | os.PathLike[str], model: Parts, record: dict[str, Any]) -> None:
+def save_model(path: str | os.PathLike[str], model: CycleModel, record: dict[str, Any]) -> None:
     """Write the weights and, in the header, the configuration and the training record (plain data).
 
     The file appears under its name only once it is complete.
     """
-    name = next(k for k, (_, cls) in MODELS.items() if isinstance(model, cls))
-    header = {'format': FORMAT, 'model': name, 'config': json.dumps(dataclasses.asdict(model.config)),
+    header = {'format': FORMAT, 'model': model.config.name, 'config': json.dumps(dataclasses.asdict(model.config)),
               'record': json.dumps(record)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = f'{os.fspath(path)}.partial'
@@ -33,7 +32,7 @@ def save_model(path: str | os.PathLike[str], model: Parts, record: dict[str, Any
     os.replace(partial, path)
 
 
-def load_model(path: str | os.PathLike[str], device: str | torch.device = 'cpu') -> tuple[Parts, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str], device: str | torch.device = 'cpu') -> tuple[CycleModel, dict[str, Any]]:
     """Read a model file: the model in eval mode on `device`, and its record with the key `model_id` added.
 
     Raises:

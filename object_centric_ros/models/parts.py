@@ -11,13 +11,14 @@ Frames are independent given their latents; all dependence in time is in the inf
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from object_centric_ros.models.attention import SlotAttentionRefiner
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl
+from object_centric_ros.models.cycle import CycleModel, ModelConfig
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
@@ -27,7 +28,7 @@ from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
 
 
 @dataclass(frozen=True)
-class PartsConfig:
+class PartsConfig(ModelConfig):
     """Sizes and choices of a PARTS model.
 
     Attributes:
@@ -48,8 +49,7 @@ class PartsConfig:
         dynamics_size, dynamics_heads, dynamics_layers: sizes of the transformer and LSTM.
     """
 
-    image_size: int = 64
-    slots: int = 7
+    name: ClassVar[str] = 'parts'
     latent: int = 32
     action_size: int = 5
     anchored: bool = True
@@ -84,12 +84,19 @@ class PartsConfig:
             raise InputError('model.action_size', '0 or 5 for an anchored model', self.action_size)
 
 
-class Parts(nn.Module):
+class Parts(CycleModel):
     """The model; its methods are the cycle. Images are float32 [B, 3, H, W] in [0, 1]."""
+
+    paper = 'Zoran et al. 2021'
+    predicts = True
+    config: PartsConfig
 
     def __init__(self, config: PartsConfig) -> None:
         super().__init__()
         c = self.config = config
+        self.action_format = 'pick_place_uv' if c.action_size == 5 else 'none'
+        self.plans = c.action_size > 0
+        self.parks = c.anchored and c.background_slot
         self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers,
                                         c.anchored)
         self.initial = InitialBelief(c.latent, self.dynamics.memory, c.background_slot, c.anchored)
@@ -107,13 +114,17 @@ class Parts(nn.Module):
         """The belief before the first frame [batch, slots or config.slots, D]."""
         return self.initial(batch, slots or self.config.slots, generator)
 
-    def predict(self, belief: Belief, action: Tensor | None) -> Belief:
+    def predict(self, belief: Belief, action: Tensor | None = None) -> Belief:
         """P(lambda_{t-1}, a_{t-1}): guess of the next frame's posterior before it is seen. Action [B, A] or None."""
         return self.dynamics(belief, action)[0]
 
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, D] -> scene (eq. 1)."""
         return self.decoder(z, self.local(z.shape[1]))
+
+    def decode_things(self, z: Tensor) -> Scene:
+        """Latents [B, K', D] of object slots -> their scene."""
+        return self.decoder(z, z.new_ones(z.shape[1]))
 
     def local(self, slots: int) -> Tensor:
         """[slots]: 0 for the background slot, 1 for the others."""
@@ -137,8 +148,13 @@ class Parts(nn.Module):
         return self.encoder(image)
 
     def refine(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
+               features: tuple[Tensor, Tensor] | None = None, feedback: bool = True) -> Belief:
+        """The belief after `attend`."""
+        return self.attend(belief, image, action, noise, features, feedback)[0]
+
+    def attend(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
                features: tuple[Tensor, Tensor] | None = None, feedback: bool = True) -> tuple[Belief, Tensor]:
-        """One refinement (eq. 3). Per-image gradients: a result does not depend on the batch it is in.
+        """One refinement (eq. 3) and its attention. Rows of a batch do not see each other.
 
         Args:
             belief: [B, K, D].
@@ -183,7 +199,7 @@ class Parts(nn.Module):
         belief = self.start(len(image), slots, generator)
         if not (self.config.anchored and self.config.background_slot):
             return belief
-        belief, _ = self.refine(belief, image, None, None, features, feedback=False)
+        belief = self.refine(belief, image, None, None, features, feedback=False)
         with torch.no_grad():
             background = self.decoder(belief.mean[:, :1], self.local(1)).colours[:, 0]
             where = seed_positions(image, background, belief.mean.shape[1] - 1)
@@ -208,9 +224,9 @@ class Parts(nn.Module):
             features = self.encode(image)
             belief = self.first(image, None, generator, features)
             for _ in range(self.config.first_iterations):
-                belief, _ = self.refine(belief, image, None, None, features, feedback=False)
+                belief = self.refine(belief, image, None, None, features, feedback=False)
             belief = self.complete(belief, image)
         shared = None if feedback and self.config.gradient_feedback else self.encode(image)
         for _ in range(iterations or self.config.iterations):
-            belief, _ = self.refine(belief, image, action, None, shared, feedback)
+            belief = self.refine(belief, image, action, None, shared, feedback)
         return belief

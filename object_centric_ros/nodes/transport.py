@@ -12,15 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from object_centric_ros.config import find_config
+
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # Fast DDS 2 (Jazzy), 3
 FAST_DDS = ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
-
-
-def find_config(name: str) -> Path | None:
-    """A file of the package's config folder, from the checkout or the installation; None if there is none."""
-    places = [PACKAGE.parent, *(parent / 'share' / 'object_centric_ros' for parent in PACKAGE.parents)]
-    return next((place / 'config' / name for place in places if (place / 'config' / name).is_file()), None)
 
 
 def transport_is_chosen() -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from object_centric_ros.actions import pick_place_vector
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, table_to_model
+from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.belief import Belief, Scene
-from object_centric_ros.models.parts import Parts
+from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.tracking.entities import TrackedFrame
 
 
@@ -53,7 +54,9 @@ class Imagination:
         object_height: plane (m) on which actions are projected, as in training.
     """
 
-    def __init__(self, model: Parts, camera: PinholeCamera, object_height: float) -> None:
+    def __init__(self, model: CycleModel, camera: PinholeCamera, object_height: float) -> None:
+        if not model.plans:
+            raise InputError('model', 'one that predicts what an action does', model.config.name)
         self.model, self.camera, self.height = model, camera, object_height
         self.device = next(model.parameters()).device
         # Candidates are compared, not published: bfloat16 where the processor has it.
@@ -64,7 +67,8 @@ class Imagination:
     def begin(self, frame: TrackedFrame) -> Imagined:
         """The present, from a tracked frame's slot states: background slots first, then its visible entities."""
         seen = [e for e in frame.entities if e.visible]
-        states = [s for s in frame.background if s.slot == 0][:1] + [e.state for e in seen]
+        # Slots that hold no entity draw the rest of the picture, except for those that wait outside of it.
+        states = [s for s in frame.background if s.slot == 0 or not self.model.parks] + [e.state for e in seen]
         if self.model.config.background_slot and len(states) != len(seen) + 1:
             raise InputError('entities', 'the state of the background slot', [s.slot for s in frame.background])
         if not seen:
@@ -73,14 +77,14 @@ class Imagination:
         def stack(name: str) -> Tensor:
             return torch.from_numpy(np.stack([getattr(s, name) for s in states])).float().to(self.device)[None]
         try:
-            belief = Belief(stack('mean'), stack('std').log(), stack('memory'))
+            belief = self.model.restore(stack('mean'), stack('std'), stack('memory'))
         except ValueError as e:
             raise InputError('entities', 'latents of one size', e) from e
-        if belief.mean.shape[-1] != self.model.config.latent or belief.memory.shape[-1] != self.model.dynamics.memory:
-            raise InputError('entities',
-                             f'{self.model.config.latent} latent and {self.model.dynamics.memory} memory values',
-                             f'{belief.mean.shape[-1]} and {belief.memory.shape[-1]}')
-        scene = self.model.decode(belief.mean)
+        sizes = [(b.mean.shape[-1], b.memory.shape[-1]) for b in (belief, self.model.start(1, 1))]
+        if sizes[0] != sizes[1]:
+            raise InputError('entities', '{} latent and {} memory values'.format(*sizes[1]),
+                             '{} and {}'.format(*sizes[0]))
+        scene = self.model.scene(belief)
         return Imagined(belief, scene.mask_logits[0], scene.colours[0], np.array([e.position for e in seen]),
                         tuple(e.id for e in seen), tuple(e.colour for e in seen))
 
@@ -97,14 +101,13 @@ class Imagination:
             predicted beliefs [N, K, D], and the moved slot's scene [N, 1, ...].
         """
         n = len(entities)
-        pick = table_to_model(self.camera, now.positions[entities, :2], self.height)
-        place = table_to_model(self.camera, places, self.height)
-        action = torch.from_numpy(np.column_stack([np.ones(n), pick, place])).float().to(self.device)
-        predicted = self.model.predict(now.belief.repeat(n), action)
+        action = pick_place_vector(self.model.action_format, self.camera,
+                                   np.column_stack([now.positions[entities, :2], places]), self.height)
+        assert action is not None
+        predicted = self.model.predict(now.belief.repeat(n), torch.from_numpy(action).to(self.device))
         slot = torch.from_numpy(entities + now.offset).to(self.device)[:, None]
-        z = predicted.select(slot).mean
         with self.autocast:
-            scene = self.model.decoder(z, torch.ones(1, device=self.device))
+            scene = self.model.decode_things(self.model.latents(predicted.select(slot)))
         return predicted, scene
 
     @torch.no_grad()
@@ -134,9 +137,9 @@ class Imagination:
         slot = entity + now.offset
         logits, colours = now.logits.clone(), now.colours.clone()
         logits[slot], colours[slot] = scene.mask_logits[0, 0], scene.colours[0, 0]
-        mean, log_std, memory = now.belief.mean.clone(), now.belief.log_std.clone(), now.belief.memory.clone()
-        mean[0, slot], log_std[0, slot] = predicted.mean[0, slot], predicted.log_std[0, slot]
-        memory[0, slot] = predicted.memory[0, slot]
+        keep = torch.ones(len(logits), dtype=torch.bool, device=self.device)
+        keep[slot] = False
+        belief = now.belief.where(keep, predicted)
         positions = now.positions.copy()
         positions[entity] = (*place, height)
-        return Imagined(Belief(mean, log_std, memory), logits, colours, positions, now.ids, now.hues)
+        return Imagined(belief, logits, colours, positions, now.ids, now.hues)

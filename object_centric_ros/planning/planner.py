@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
-from object_centric_ros.models.parts import Parts
+from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.planning.cem import search
 from object_centric_ros.planning.commands import Command, Plan
 from object_centric_ros.planning.costs import assignment_cost, picture_distances
@@ -55,7 +55,7 @@ class Planner:
         device: where to run.
     """
 
-    def __init__(self, model: Parts, record: dict, camera: PinholeCamera | None = None,
+    def __init__(self, model: CycleModel, record: dict, camera: PinholeCamera | None = None,
                  config: PlannerConfig | None = None, seed: int = 0, device: str = 'auto') -> None:
         self.config = config or PlannerConfig()
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)

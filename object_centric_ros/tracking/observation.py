@@ -97,6 +97,7 @@ def _extent(profile: NDArray[np.float64], tail: float = 0.06) -> NDArray[np.floa
 
 
 def scene_arrays(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Masks [K, S, S] and colours [K, 3, S, S] of the first scene of a batch, on the CPU."""
+    """Masks [K, S, S] and RGB colours [K, 3, S, S] of the first scene of a batch, on the CPU; grey becomes RGB."""
     with torch.no_grad():
-        return scene.masks[0].float().cpu().numpy(), scene.colours[0].float().cpu().numpy()
+        colours = scene.colours[0].float().expand(-1, 3, -1, -1)
+        return scene.masks[0].float().cpu().numpy(), colours.cpu().numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -16,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from object_centric_ros.actions import pick_place_vector
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
+from object_centric_ros.geometry import PinholeCamera, model_image
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.checkpoint import load_model
+from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
-from object_centric_ros.models.parts import Parts
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
 from object_centric_ros.tracking.heights import stacked_positions
 from object_centric_ros.tracking.identity import Identities
@@ -40,7 +42,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_weights(path: str | None, device: torch.device) -> tuple[Parts, dict[str, Any]]:
+def load_weights(path: str | None, device: torch.device) -> tuple[CycleModel, dict[str, Any]]:
     """A model file, or the weights that the package ships when no path is given."""
     if path:
         return load_model(path, device)
@@ -58,11 +60,11 @@ class EntityTracker:
         config: thresholds.
         device: where to run.
         seed: of the noise of the first guess.
-        compiler: torch.compile backend for encoder, attention and decoder, e.g. 'inductor'; empty = none. It costs a
+        compiler: torch.compile backend for the model's parts, e.g. 'inductor'; empty = none. It costs a
             minute at the first frame and pays on a GPU; on a CPU the plain path was faster.
     """
 
-    def __init__(self, model: Parts, record: dict[str, Any], camera: PinholeCamera | None = None,
+    def __init__(self, model: CycleModel, record: dict[str, Any], camera: PinholeCamera | None = None,
                  config: TrackerConfig | None = None, device: str = 'auto', seed: int = 0, compiler: str = '') -> None:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
@@ -73,7 +75,7 @@ class EntityTracker:
         self.size = model.config.image_size
         self.background = 0 if model.config.background_slot else None
         if compiler:
-            for part in (model.encoder, model.refiner, model.decoder):
+            for part in model.children():
                 part.compile(backend=compiler)
         self.reset()
 
@@ -116,26 +118,27 @@ class EntityTracker:
         # Far tails of masks make denormal gradients, several times slower; the flag belongs to the calling thread.
         torch.set_flush_denormal(True)
         began = time.perf_counter()
-        x = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float() / 255
+        rgb = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float() / 255
+        x = self.model.observe(rgb)
         prior, belief = self._infer(x, action)
         with torch.no_grad():
-            scene = self.model.decode(belief.mean)
+            scene = self.model.scene(belief)
             if prior is not None and prior is self.belief and self._no_better(belief, scene, x):
                 belief, scene = prior, self.scene or scene
         masks, colours = scene_arrays(scene)
-        pixels = x[0].cpu().numpy()
+        pixels = rgb[0].cpu().numpy()
         views = view_slots(masks, colours, pixels)
         good = self.identities.judge(views, moved=action is not None)
         inferred = belief
         if prior is not None and not good.all():
-            belief = _mix(torch.from_numpy(good).to(self.device), belief, prior)
+            belief = belief.where(torch.from_numpy(good).to(self.device), prior)
         free = self.identities.update(views, good, stamp, robot_moving, self.background, self.size)
         if not robot_moving:
             free += self.identities.duplicates(views, self.background)
             belief = self._rearrange(belief, free, x, scene.image)
         if belief is not inferred:
             with torch.no_grad():
-                scene = self.model.decode(belief.mean)
+                scene = self.model.scene(belief)
         self.scene = scene
         self.belief = belief
         seconds = time.perf_counter() - began
@@ -159,23 +162,22 @@ class EntityTracker:
                 told = self.action_vector(action)
                 prior = self.model.predict(prior, told)
                 iterations = self.config.settle_iterations
-            return prior, self.model.infer(x, prior, iterations, told)
+            return prior, self.model.infer(x, prior, iterations, told, self.generator)
 
-    def action_vector(self, action: PickPlace) -> Tensor:
-        """(1, pick u, v, place u, v) [1, 5] as the model takes it."""
-        uv = table_to_model(self.camera, [action.pick_xy, action.place_xy], self.config.object_height).reshape(-1)
-        return torch.tensor([[1.0, *uv]], dtype=torch.float32, device=self.device)
+    def action_vector(self, action: PickPlace) -> Tensor | None:
+        """The pick-and-place as the model takes it (see `cycle.ACTION_FORMATS`); None for a model of other actions."""
+        vector = pick_place_vector(self.model.action_format, self.camera, [[*action.pick_xy, *action.place_xy]],
+                                   self.config.object_height)
+        return None if vector is None else torch.from_numpy(vector).to(self.device)
 
     def _rearrange(self, belief: Belief, free: list[int], x: Tensor, explained: Tensor) -> Belief:
         """Park slots that hold nothing; put parked ones where the picture is not explained."""
-        if not (self.model.config.anchored and self.background is not None):
+        if not self.model.parks:
             return belief
         if free:
-            mean, log_std, memory = belief.mean.clone(), belief.log_std.clone(), belief.memory.clone()
-            fresh = self.model.start(1, mean.shape[1], self.generator)
-            for slot in set(free):
-                mean[:, slot], log_std[:, slot], memory[:, slot] = fresh.mean[:, slot], fresh.log_std[:, slot], 0.0
-            belief = Belief(mean, log_std, memory)
+            keep = torch.ones(belief.mean.shape[1], dtype=torch.bool, device=self.device)
+            keep[sorted(set(free))] = False
+            belief = belief.where(keep, self.model.start(1, len(keep), self.generator))
         if (belief.mean[0, :, 0] > PARKED - 0.5).any():
             where = seed_positions(x, explained, belief.mean.shape[1] - 1, self.config.unexplained)
             belief = place_parked(belief, where)
@@ -223,7 +225,7 @@ class EntityTracker:
         """A snapshot: arrays, and the ledger as JSON; empty before the first frame."""
         if self.belief is None:
             return {}
-        tensors = {k: getattr(self.belief, k).cpu().numpy() for k in ('mean', 'log_std', 'memory')}
+        tensors = {k: v.cpu().numpy() for k, v in self.belief.tensors().items()}
         return {**tensors, 'ledger': json.dumps(self.identities.to_dict()), 'model_id': self.model_id}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -238,19 +240,13 @@ class EntityTracker:
         if state.get('model_id') != self.model_id:
             raise InputError('tracker state', f'of model {self.model_id}', state.get('model_id'))
         try:
-            belief = Belief(*(torch.from_numpy(np.array(state[k])).to(self.device)
-                              for k in ('mean', 'log_std', 'memory')))
+            like = self.model.start(1, None, torch.Generator(self.device).manual_seed(self.seed))
+            belief = replace(like, **{k: torch.from_numpy(np.array(state[k])).to(self.device) for k in like.tensors()})
             self.identities.from_dict(json.loads(state['ledger']))
         except (KeyError, TypeError, ValueError) as e:
-            raise InputError('tracker state', 'mean, log_std, memory and ledger', e) from e
+            raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
         with torch.no_grad():
-            self.belief, self.scene = belief, self.model.decode(belief.mean)
+            self.belief, self.scene = belief, self.model.scene(belief)
         states = self._states()
         self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
 
-
-def _mix(choose: Tensor, a: Belief, b: Belief) -> Belief:
-    """Slots of `a` where `choose` [K] is true, of `b` elsewhere."""
-    pick = choose[None, :, None]
-    return Belief(torch.where(pick, a.mean, b.mean), torch.where(pick, a.log_std, b.log_std),
-                  torch.where(pick, a.memory, b.memory))

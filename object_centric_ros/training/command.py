@@ -9,6 +9,7 @@ import torch
 
 from object_centric_ros.config import load_yaml
 from object_centric_ros.errors import InputError
+from object_centric_ros.models.registry import build_model
 from object_centric_ros.training.data import Episodes
 from object_centric_ros.training.settings import TrainingConfig
 from object_centric_ros.training.trainer import Trainer
@@ -36,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     device = args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
     config = load_yaml(TrainingConfig, args.config)
-    data = Episodes(args.data, config.object_height, args.episodes)
-    held_out = Episodes(args.validation, config.object_height)
+    action_format = build_model(config.model).action_format
+    data = Episodes(args.data, config.object_height, args.episodes, action_format)
+    held_out = Episodes(args.validation, config.object_height, None, action_format)
     if data.store.meta.get('seed') == held_out.store.meta.get('seed'):
         raise InputError('--validation', 'episodes of another seed than the training data',
                          f'seed {data.store.meta.get("seed")}')

@@ -6,15 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from object_centric_ros.actions import pick_place_vector
 from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, table_to_model
-
-
-def normalised_actions(camera: PinholeCamera, actions: np.ndarray, height: float) -> np.ndarray:
-    """Pick and place positions [..., 4] (m, work_plane) -> (1, pick u, v, place u, v) [..., 5] in image coordinates."""
-    uv = table_to_model(camera, actions.reshape(-1, 2), height).reshape(*actions.shape[:-1], 4)
-    return np.concatenate([np.ones((*uv.shape[:-1], 1)), uv], -1).astype(np.float32)
 
 
 def as_image(frames: np.ndarray) -> Tensor:
@@ -29,9 +23,11 @@ class Episodes:
         path: HDF5 file.
         height: plane (m) on which actions are projected.
         limit: use only the first so many episodes.
+        action_format: of the model (see `models.cycle.ACTION_FORMATS`).
     """
 
-    def __init__(self, path: str, height: float, limit: int | None = None) -> None:
+    def __init__(self, path: str, height: float, limit: int | None = None, action_format: str = 'pick_place_uv'
+                 ) -> None:
         self.store = EpisodeStore(path)
         if len(self.store) == 0:
             raise InputError(f'{path}', 'at least one episode', 'none')
@@ -39,7 +35,9 @@ class Episodes:
         wanted = [f for f in ('frames', 'actions', 'arm_frames', 'labels') if f in self.store.fields]
         self.arrays = self.store.read(slice(0, limit), wanted)
         self.frames = self.arrays['frames']
-        self.actions = normalised_actions(self.camera, self.arrays['actions'], height)
+        actions = pick_place_vector(action_format, self.camera, self.arrays['actions'], height)
+        self.actions = np.zeros((*self.frames.shape[:1], self.frames.shape[1] - 1, 0), np.float32) \
+            if actions is None else actions
         self.arm_frames = self.arrays.get('arm_frames')
 
     def __len__(self) -> int:
@@ -56,7 +54,7 @@ class Episodes:
 
     def sequences(self, rng: np.random.Generator, batch: int, horizon: int, arm_fraction: float,
                   still_fraction: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Sequences [batch, T, 3, H, W] and the actions before each frame [batch, T, 5]; zeros where there is none.
+        """Sequences [batch, T, 3, H, W] and the actions before each frame [batch, T, A]; zeros where there is none.
 
         With probability `arm_fraction` a frame with the arm in view is put between an action and its result, with
         probability `still_fraction` one frame is seen twice more; before those there is no action.
@@ -65,7 +63,7 @@ class Episodes:
         episode = rng.integers(0, len(self), batch)
         start = int(rng.integers(0, self.frames.shape[1] - t + 1))
         frames = [self.frames[episode, start + i] for i in range(t)]
-        nothing = np.zeros((batch, 5), np.float32)
+        nothing = np.zeros((batch, self.actions.shape[-1]), np.float32)
         actions = [nothing] + [self.actions[episode, start + i] for i in range(t - 1)]
         if self.arm_frames is not None and rng.random() < arm_fraction and t > 1:
             at = int(rng.integers(0, t - 1))

@@ -7,10 +7,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.cycle import Terms
 from object_centric_ros.models.initial import PARKED
 from object_centric_ros.models.parts import Parts
-
-Terms = dict[str, float]
 
 
 def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -40,9 +39,9 @@ def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autoca
         features = model.encode(images)
         belief = model.first(images, None, generator, features)
         for _ in range(model.config.first_iterations):
-            belief, _ = model.refine(belief, images, None, None, features, feedback=False)
+            belief = model.refine(belief, images, None, None, features, feedback=False)
         if rounds > 1:
-            belief, _ = model.refine(model.complete(belief, images), images, None, None, features, feedback=False)
+            belief = model.refine(model.complete(belief, images), images, None, None, features, feedback=False)
     return elbo(model, belief, images, generator, autocast)
 
 
@@ -68,7 +67,7 @@ def sequence_loss(model: Parts, images: Tensor, actions: Tensor, generator: torc
         if t < observed:
             with autocast:
                 for _ in range(model.config.iterations):
-                    belief, _ = model.refine(belief, images[:, t], actions[:, t])
+                    belief = model.refine(belief, images[:, t], actions[:, t])
             refined, terms_t = elbo(model, belief, images[:, t], generator, autocast)
             total, count = total + refined, count + 1
             terms |= terms_t

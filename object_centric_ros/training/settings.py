@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.models.cycle import ModelConfig
 from object_centric_ros.models.parts import PartsConfig
+from object_centric_ros.presets import load_preset as load_preset  # teaches `config` the model names
 
-OBJECTIVES = ('frames', 'dynamics', 'sequences')
+OBJECTIVES = ('frames', 'dynamics', 'sequences', 'paper')
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,8 @@ class Stage:
     """One stage of the schedule.
 
     Attributes:
-        objective: 'frames' (single images), 'dynamics' (the predictor alone, on inferred beliefs) or 'sequences'
-            (the whole cycle).
+        objective: 'paper' (the model's own, any model); for PARTS also 'frames' (single images), 'dynamics' (the
+            predictor alone, on inferred beliefs) or 'sequences' (the whole cycle).
         share: part of the run's minutes.
         batch: sequences or images in a batch.
         lr: peak learning rate; warm-up over `warmup` steps, linear decay to 5 % over the last 30 % of the stage.
@@ -68,7 +70,7 @@ class TrainingConfig:
         validation_episodes: how many held-out episodes a validation looks at.
     """
 
-    model: PartsConfig = field(default_factory=PartsConfig)
+    model: ModelConfig = field(default_factory=PartsConfig)
     stages: tuple[Stage, ...] = (Stage('frames', 1.0),)
     seed: int = 0
     clip: float = 1.0
@@ -83,3 +85,6 @@ class TrainingConfig:
             raise InputError('precision', 'bfloat16 or float32', self.precision)
         if not self.stages:
             raise InputError('stages', 'at least one', 'none')
+        others = [s.objective for s in self.stages if s.objective != 'paper']
+        if others and not isinstance(self.model, PartsConfig):
+            raise InputError('stages', f"objective 'paper' for a model {self.model.name}", others[0])

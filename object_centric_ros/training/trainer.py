@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from object_centric_ros import __version__
+from object_centric_ros.config import to_mapping
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.validate import validate
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.checkpoint import load_model, save_model
+from object_centric_ros.models.cycle import Terms
 from object_centric_ros.models.likelihood import LIKELIHOODS
-from object_centric_ros.models.parts import Parts
+from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.models.registry import build_model
 from object_centric_ros.training.data import Episodes, as_image
-from object_centric_ros.training.objectives import Terms, dynamics_loss, frames_loss, sequence_loss
+from object_centric_ros.training.objectives import dynamics_loss, frames_loss, sequence_loss
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.state import load_state, restore_optimiser, save_state
 
@@ -53,7 +56,7 @@ class Trainer:
         self.device = torch.device(device)
         os.makedirs(folder, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.model = Parts(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = build_model(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if initial:
             start, _ = load_model(initial)
             try:
@@ -92,8 +95,7 @@ class Trainer:
     def _stage(self, stage: Stage, seconds: float, board: SummaryWriter) -> None:
         bar = tqdm(total=round(seconds), initial=round(self.progress['stage_seconds']), unit='s', desc=stage.objective,
                    mininterval=5)
-        self.model.likelihood = LIKELIHOODS[stage.likelihood or self.config.model.likelihood](self.config.model.sigma)
-        self.model.config = replace(self.config.model, beta=stage.beta) if stage.beta >= 0 else self.config.model
+        self._override(stage.likelihood, stage.beta)
         if stage.objective == 'dynamics':
             self._inferred_pairs(stage)  # before the clock of the stage starts
         last_save = last_validation = time.monotonic()
@@ -119,8 +121,14 @@ class Trainer:
                 self._validate(board, self.config.validation_episodes)
                 last_validation = time.monotonic()
         bar.close()
-        self.model.config = self.config.model
-        self.model.likelihood = LIKELIHOODS[self.config.model.likelihood](self.config.model.sigma)
+        self._override('', -1.0)
+
+    def _override(self, likelihood: str, beta: float) -> None:
+        """A likelihood and a KL weight for a stage of PARTS; '' and a negative number are the model's."""
+        config = self.config.model
+        if isinstance(self.model, Parts) and isinstance(config, PartsConfig):
+            self.model.likelihood = LIKELIHOODS[likelihood or config.likelihood](config.sigma)
+            self.model.config = replace(config, beta=beta) if beta >= 0 else config
 
     def _rate(self, stage: Stage, done: float) -> None:
         rate = stage.lr * min(1.0, (self.progress['step'] + 1) / stage.warmup) * min(1.0, max(0.05, (1 - done) / 0.3))
@@ -128,6 +136,14 @@ class Trainer:
             group['lr'] = rate
 
     def _loss(self, stage: Stage) -> tuple[Tensor, Terms]:
+        if stage.objective == 'paper':
+            rgb, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction,
+                                               stage.still_fraction)
+            images = self.model.observe(rgb.to(self.device).flatten(0, 1)).unflatten(0, rgb.shape[:2])
+            told = actions.to(self.device) if actions.shape[-1] else None
+            with self.autocast:
+                return self.model.episode_loss(images, told, self.progress['steps'], self.generator)
+        assert isinstance(self.model, Parts)
         if stage.objective == 'frames':
             images = self.data.images(self.rng, stage.batch, stage.arm_fraction).to(self.device)
             images = images.contiguous(memory_format=torch.channels_last)
@@ -192,15 +208,16 @@ class Trainer:
         images = as_image(self.held_out.frames[:4, 0]).to(self.device)
         with torch.no_grad():
             generator = torch.Generator(self.device).manual_seed(0)
-            scene = self.model.decode(self.model.infer(images, generator=generator).mean)
+            scene = self.model.scene(self.model.infer(self.model.observe(images), generator=generator))
         slots = (scene.masks[:, :, None] * scene.colours).clamp(0, 1)
-        rows = torch.cat([images[:, None], scene.image[:, None].clamp(0, 1), slots], 1).flatten(0, 1)
+        slots = torch.cat([scene.image[:, None].clamp(0, 1), slots], 1).expand(-1, -1, 3, -1, -1)
+        rows = torch.cat([images[:, None], slots], 1).flatten(0, 1)
         board.add_images('slots', rows, self.progress['steps'])
         return result
 
     def record(self, result: dict[str, float] | None = None) -> dict[str, Any]:
         """How these weights came to be; written into the model file and beside it."""
-        return {'version': __version__, 'training': asdict(self.config), 'steps': self.progress['steps'],
+        return {'version': __version__, 'training': to_mapping(self.config), 'steps': self.progress['steps'],
                 'minutes': round(self.progress['seconds'] / 60, 1), 'device': self._device_name(),
                 'threads': torch.get_num_threads(), 'torch': torch.__version__, 'episodes': len(self.data),
                 'data': {k: v for k, v in self.data.store.meta.items()

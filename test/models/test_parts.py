@@ -43,14 +43,14 @@ def action_of(model: Parts, batch: int) -> torch.Tensor:
 
 def cycle(model: Parts, belief: Belief, image: torch.Tensor, action: torch.Tensor) -> tuple[Belief, Scene]:
     belief = model.predict(belief, action)
-    belief, _ = model.refine(belief, image, action)
+    belief = model.refine(belief, image, action)
     return belief, model.decode(belief.mean)
 
 
 @pytest.mark.parametrize('changes', VARIANTS)
 def test_masks_and_attention_sum_to_one(changes: dict) -> None:
     model = small(**changes)
-    belief, attention = model.refine(spread(model, 2, 4), torch.rand(2, 3, 32, 32))
+    belief, attention = model.attend(spread(model, 2, 4), torch.rand(2, 3, 32, 32))
     assert torch.allclose(attention.sum(1), torch.ones_like(attention[:, 0]), atol=1e-5)
     masks = model.decode(belief.mean).masks
     assert torch.allclose(masks.sum(1), torch.ones(2, 32, 32), atol=1e-5)
@@ -156,9 +156,9 @@ def test_loss_is_finite_on_flat_images(value: float, likelihood: str) -> None:
 def test_bfloat16_stays_close() -> None:
     model, image = small(), torch.rand(1, 3, 32, 32)
     belief = spread(model, 1, 4)
-    exact = model.refine(belief, image)[0].mean
+    exact = model.refine(belief, image).mean
     with torch.autocast('cpu', torch.bfloat16):
-        rough = model.refine(belief, image)[0].mean
+        rough = model.refine(belief, image).mean
     assert torch.allclose(exact, rough.float(), atol=0.15)
 
 
@@ -179,7 +179,7 @@ def test_parked_slots_see_and_draw_nothing() -> None:
     model = small()
     belief = model.start(1, 4, torch.Generator().manual_seed(0))
     assert parked(belief)[0, 1:].all()
-    refined, _ = model.refine(belief, torch.rand(1, 3, 32, 32), feedback=False)
+    refined = model.refine(belief, torch.rand(1, 3, 32, 32), feedback=False)
     assert torch.allclose(refined.mean[:, 1:, :2], torch.full((1, 3, 2), PARKED), atol=0.05)
     assert model.decode(refined.mean).masks[:, 1:].max() < 0.01
 

@@ -89,7 +89,7 @@ def test_goes_on_from_a_snapshot(tracker: EntityTracker, world: TabletopWorld) -
     assert [(e.id, e.position) for e in a.entities] == [(e.id, pytest.approx(e.position, abs=1e-4)) for e in b.entities]
     with pytest.raises(InputError, match='of model'):
         other.load_state_dict({'model_id': 'another'})
-    with pytest.raises(InputError, match='mean, log_std, memory and ledger'):
+    with pytest.raises(InputError, match='tensors of a belief and a ledger'):
         other.load_state_dict({'model_id': other.model_id, 'mean': np.zeros(3)})
     other.load_state_dict({})
     assert other.belief is None

@@ -1,0 +1,23 @@
+"""Which models there are, by name. Checkpoints, configurations and tables go by this."""
+
+from __future__ import annotations
+
+from object_centric_ros.models.cycle import CycleModel, ModelConfig
+from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.parts import Parts, PartsConfig
+
+MODELS: dict[str, tuple[type[ModelConfig], type[CycleModel]]] = {
+    'parts': (PartsConfig, Parts),
+}
+
+
+def config_type(name: str) -> type[ModelConfig]:
+    """Configuration class of a model; an InputError that lists the models where there is none of that name."""
+    if name not in MODELS:
+        raise InputError('model name', f'one of {sorted(MODELS)}', name)
+    return MODELS[name][0]
+
+
+def build_model(config: ModelConfig) -> CycleModel:
+    """A model with fresh weights (torch's global generator)."""
+    return MODELS[config.name][1](config)
