@@ -31,6 +31,18 @@ class GaussianMixture:
         return torch.logsumexp(scene.log_masks + component, 1)
 
 
+class ChannelMixture:
+    """sum_c log sum_k m_k N(x_c | C_kc, sigma): each channel has components of its own (EfficientMORL's mixture)."""
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def __call__(self, image: Tensor, scene: Scene) -> Tensor:
+        """Image [B, C, H, W] -> [B, H, W]."""
+        component = log_normal(image[:, None], scene.colours, self.sigma)
+        return torch.logsumexp(scene.log_masks[:, :, None] + component, 1).sum(1)
+
+
 class ComposedGaussian:
     """log N(x | sum_k m_k C_k, sigma): the likelihood of a composed image (EfficientMORL's "Gaussian" choice)."""
 
@@ -42,4 +54,5 @@ class ComposedGaussian:
         return log_normal(image, scene.image, self.sigma).sum(1)
 
 
-LIKELIHOODS: dict[str, Callable[[float], Likelihood]] = {'mixture': GaussianMixture, 'composed': ComposedGaussian}
+LIKELIHOODS: dict[str, Callable[[float], Likelihood]] = {
+    'mixture': GaussianMixture, 'channel_mixture': ChannelMixture, 'composed': ComposedGaussian}

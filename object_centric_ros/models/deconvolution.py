@@ -1,0 +1,46 @@
+"""Slot Attention's spatial broadcast decoder that starts small and is brought to full size by strided convolutions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.slots import corner_coordinates
+
+
+class DeconvolutionDecoder(nn.Module):
+    """Broadcast to 1/16 of the image, add a linear map of the coordinates, four transposed convolutions of stride 2.
+
+    Locatello et al. 2020, appendix (CLEVR): 6x6 for an image of 96, 8x8 for one of 128. Most of its work is done at a
+    low resolution, so that it takes less time and memory than a decoder at full size.
+
+    Args:
+        latent: Z.
+        image_size: H = W of the output, a multiple of 16.
+        channels: width of the hidden convolutions.
+        image_channels: C.
+        bounded: colours through a sigmoid.
+    """
+
+    def __init__(self, latent: int, image_size: int, channels: int, image_channels: int = 3, bounded: bool = False
+                 ) -> None:
+        super().__init__()
+        if image_size % 16:
+            raise InputError('image_size', 'a multiple of 16 for the deconvolution decoder', image_size)
+        self.image_channels, self.bounded, self.start = image_channels, bounded, image_size // 16
+        self.project = nn.Linear(4, latent)
+        self.layers = nn.Sequential()
+        for i in range(4):
+            self.layers.append(nn.ConvTranspose2d(channels if i else latent, channels, 5, 2, 2, output_padding=1))
+            self.layers.append(nn.ReLU(inplace=True))
+        self.layers.extend([nn.Conv2d(channels, channels, 5, padding=2), nn.ReLU(inplace=True),
+                            nn.Conv2d(channels, image_channels + 1, 3, padding=1)])
+
+    def forward(self, z: Tensor) -> Scene:
+        """Latents [B, K, Z] -> colours [B, K, C, H, W] and mask logits [B, K, H, W]."""
+        where = self.project(corner_coordinates(self.start, self.start, self.project.weight))
+        x = (z.flatten(0, 1)[:, None, None] + where).permute(0, 3, 1, 2)
+        out = self.layers(x).unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
+        colours = out[:, :, :self.image_channels]
+        return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])

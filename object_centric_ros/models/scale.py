@@ -1,0 +1,21 @@
+"""Scale parameters whose softplus is a variance, as OP3's and EfficientMORL's code has them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FLOOR = 1e-5
+"""Smallest variance."""
+
+
+def softplus_log_std(scale: Tensor) -> Tensor:
+    """log std of the scale parameter, elementwise: std = sqrt(softplus(min(scale, 80)) + 1e-5)."""
+    return 0.5 * (functional.softplus(scale.clamp(max=80)) + FLOOR).log()
+
+
+def softplus_scale(std: Tensor) -> Tensor:
+    """The scale parameter of a standard deviation, elementwise; what is at the floor or below it becomes -20."""
+    variance = (std.square() - FLOOR).clamp(min=2e-9)
+    return variance + torch.log(-torch.expm1(-variance))

@@ -1,0 +1,74 @@
+"""What Slot Attention gave to others: an encoder that keeps every pixel, and slots that compete for its features.
+
+Locatello et al. 2020, sections 2.1 and 2.2, with the sizes that EfficientMORL took over.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-8
+"""Added to the attention before it is normalised over pixels, so that a slot that won nothing has a mean."""
+
+
+class PixelEncoder(nn.Module):
+    """Convolutions of 5x5 at full resolution, a linear map of four coordinates, layer norm and an MLP for each pixel.
+
+    Args:
+        features: F, width of everything.
+        layers: number of convolutions.
+        image_channels: C.
+    """
+
+    def __init__(self, features: int, layers: int = 4, image_channels: int = 3) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential()
+        for i in range(layers):
+            self.convolutions.append(nn.Conv2d(features if i else image_channels, features, 5, padding=2))
+            self.convolutions.append(nn.ReLU(inplace=True))
+        self.position = nn.Linear(4, features)
+        self.norm = nn.LayerNorm(features)
+        self.mix = nn.Sequential(nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, features))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
+        grid = self.convolutions(image).flatten(2).transpose(1, 2)
+        where = corner_coordinates(*image.shape[2:], like=self.position.weight).flatten(0, 1)
+        return self.mix(self.norm(grid + self.position(where)))
+
+
+def corner_coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """(1 - v, v, u, 1 - u) of each pixel [height, width, 4]: distances to the image's edges, 0 to 1, u right, v down."""
+    v, u = (torch.linspace(0, 1, n, dtype=like.dtype, device=like.device) for n in (height, width))
+    v, u = torch.meshgrid(v, u, indexing='ij')
+    return torch.stack([1 - v, v, u, 1 - u], -1)
+
+
+class SlotReader(nn.Module):
+    """Attention for which slots compete: normalised over slots, then over pixels (Slot Attention eq. 1 and 2).
+
+    Keys and values are linear in the features, so that each slot's query is brought to the features and what it read to
+    the values, instead of all pixels to both.
+
+    Args:
+        slot: D, size of a slot.
+        features: F of the encoder.
+    """
+
+    def __init__(self, slot: int, features: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(slot)
+        self.query = nn.Linear(slot, slot, bias=False)
+        self.key = nn.Linear(features, slot, bias=False)
+        self.value = nn.Linear(features, slot, bias=False)
+
+    def forward(self, slots: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Slots [B, K, D] and features [B, N, F] -> what each read [B, K, D] and the attention [B, K, N].
+
+        The attention is the one that sums to one over slots.
+        """
+        query = self.query(self.norm(slots)) @ self.key.weight / slots.shape[-1] ** 0.5
+        attention = (query @ features.transpose(1, 2)).softmax(1)
+        weights = attention + EPSILON
+        return self.value(weights @ features / weights.sum(2, keepdim=True)), attention
