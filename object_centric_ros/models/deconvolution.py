@@ -28,7 +28,9 @@ class DeconvolutionDecoder(nn.Module):
         super().__init__()
         if image_size % 16:
             raise InputError('image_size', 'a multiple of 16 for the deconvolution decoder', image_size)
-        self.image_channels, self.bounded, self.start = image_channels, bounded, image_size // 16
+        self.image_channels, self.bounded = image_channels, bounded
+        self.register_buffer('grid', corner_coordinates(image_size // 16), persistent=False)
+        self.grid: Tensor
         self.project = nn.Linear(4, latent)
         self.layers = nn.Sequential()
         for i in range(4):
@@ -39,8 +41,7 @@ class DeconvolutionDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Scene:
         """Latents [B, K, Z] -> colours [B, K, C, H, W] and mask logits [B, K, H, W]."""
-        where = self.project(corner_coordinates(self.start, self.start, self.project.weight))
-        x = (z.flatten(0, 1)[:, None, None] + where).permute(0, 3, 1, 2)
+        x = (z.flatten(0, 1)[:, None, None] + self.project(self.grid)).permute(0, 3, 1, 2)
         out = self.layers(x).unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
         colours = out[:, :, :self.image_channels]
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])

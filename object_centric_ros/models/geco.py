@@ -1,4 +1,4 @@
-"""GECO: the weight of the reconstruction as a Lagrange multiplier (Rezende and Viola 2018), as EfficientMORL uses it."""
+"""GECO: the weight of the reconstruction as a Lagrange multiplier (Rezende and Viola 2018), as in EfficientMORL."""
 
 from __future__ import annotations
 

@@ -16,13 +16,16 @@ class PixelEncoder(nn.Module):
     """Convolutions of 5x5 at full resolution, a linear map of four coordinates, layer norm and an MLP for each pixel.
 
     Args:
+        image_size: H = W of the images, pixels.
         features: F, width of everything.
         layers: number of convolutions.
         image_channels: C.
     """
 
-    def __init__(self, features: int, layers: int = 4, image_channels: int = 3) -> None:
+    def __init__(self, image_size: int, features: int, layers: int = 4, image_channels: int = 3) -> None:
         super().__init__()
+        self.register_buffer('grid', corner_coordinates(image_size), persistent=False)
+        self.grid: Tensor
         self.convolutions = nn.Sequential()
         for i in range(layers):
             self.convolutions.append(nn.Conv2d(features if i else image_channels, features, 5, padding=2))
@@ -33,15 +36,13 @@ class PixelEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
-        grid = self.convolutions(image).flatten(2).transpose(1, 2)
-        where = corner_coordinates(*image.shape[2:], like=self.position.weight).flatten(0, 1)
-        return self.mix(self.norm(grid + self.position(where)))
+        pixels = self.convolutions(image).flatten(2).transpose(1, 2)
+        return self.mix(self.norm(pixels + self.position(self.grid).flatten(0, 1)))
 
 
-def corner_coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """(1 - v, v, u, 1 - u) of each pixel [height, width, 4]: distances to the image's edges, 0 to 1, u right, v down."""
-    v, u = (torch.linspace(0, 1, n, dtype=like.dtype, device=like.device) for n in (height, width))
-    v, u = torch.meshgrid(v, u, indexing='ij')
+def corner_coordinates(size: int) -> Tensor:
+    """(1 - v, v, u, 1 - u) of each pixel [size, size, 4]: distances to the edges, 0 to 1, u to the right, v down."""
+    v, u = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing='ij')
     return torch.stack([1 - v, v, u, 1 - u], -1)
 
 
