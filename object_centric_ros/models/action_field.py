@@ -1,0 +1,90 @@
+"""Action fields: accelerations at pixels, and what they amount to for each slot (OBAI section 2.2, appendices B.2, D).
+
+A field psi [B, 2, H, W] gives the acceleration (u right, v down; pixels per frame squared) applied at each pixel; zero
+almost everywhere. A slot receives the sum over the pixels that are its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def object_actions(masks: Tensor, field: Tensor) -> Tensor:
+    """a_k = sum_i m_ik psi_i (mean of eq. 7): [B, K, 2] from masks [B, K, H, W] (soft or one-hot) and field."""
+    return torch.einsum('bkhw,bchw->bkc', masks, field)
+
+
+def place_actions(actions: Tensor, masks: Tensor) -> Tensor:
+    """A field [B, 2, H, W] that gives each slot its action [B, K, 2] at the pixel that is most surely its own.
+
+    With certain masks [B, K, H, W] in which every slot has a pixel, `object_actions` undoes it.
+    """
+    pixel = masks.flatten(2).argmax(-1)
+    field = actions.new_zeros(len(actions), actions.shape[-1], masks[0, 0].numel())
+    field.scatter_add_(2, pixel[:, None].expand(-1, actions.shape[-1], -1), actions.transpose(1, 2))
+    return field.unflatten(2, masks.shape[2:])
+
+
+def sample_assignment(log_masks: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Gumbel-softmax sample of each pixel's slot (eq. 22; Jang et al. 2016): [B, K, H, W], one over slots.
+
+    Args:
+        log_masks: log-probabilities [B, K, H, W], up to a constant per pixel.
+        temperature: tau > 0; towards 0 the samples become one-hot.
+    """
+    exponential = torch.empty_like(log_masks, dtype=torch.float32).exponential_(generator=generator)
+    gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log().to(log_masks.dtype)
+    return ((log_masks + gumbel) / temperature).softmax(1)
+
+
+def temperature_at(step: int, start: float, end: float, steps: int) -> float:
+    """tau falls geometrically from start to end over that many optimisation steps and stays there.
+
+    The paper reduces tau "gradually across training epochs" (appendix D) and gives neither values nor shape.
+    """
+    return start * (end / start) ** min(step / steps, 1.0)
+
+
+def action_kl(mean: Tensor, log_std: Tensor, told: Tensor, sigma: float) -> Tensor:
+    """KL(q(a) || N(told, sigma^2)) of each slot, nats: -H(q(a)) - E_q(a) log p(a | psi, m) (eq. 8, 21).
+
+    Eq. 20-21 estimate the expectation with one sample of a and one of the assignment m. Only the one of m (in `told`)
+    is needed: over a it is this closed form.
+
+    Args:
+        mean, log_std: [..., A] of the action belief.
+        told: sum_i m_ik psi_i [..., A].
+        sigma: sigma_psi of eq. 7.
+    """
+    squared = (mean - told) ** 2 + (2 * log_std).exp()
+    return (0.5 * (squared / sigma ** 2 - 1) - log_std + math.log(sigma)).sum(-1)
+
+
+class ActionRefiner(nn.Module):
+    """The refinement network of the action beliefs, one for all slots (table of appendix B.2): LSTM, then linear.
+
+    It reads the 2 A parameters, their gradients and the expected action of the slot (10 numbers for A = 2) and gives
+    what to add to the parameters. The gradients come as they are, as the paper says nothing of normalising them.
+
+    Args:
+        action_size: A.
+        size: of the LSTM (the paper: 32).
+    """
+
+    def __init__(self, action_size: int, size: int = 32) -> None:
+        super().__init__()
+        self.memory = 2 * size
+        self.lstm = nn.LSTMCell(5 * action_size, size)
+        self.head = nn.Linear(size, 2 * action_size)
+
+    def forward(self, mean: Tensor, log_std: Tensor, gradients: Tensor, told: Tensor, memory: Tensor
+                ) -> tuple[Tensor, Tensor, Tensor]:
+        """New mean, log_std [B, K, A] and memory [B, K, M]; gradients [B, K, 2A], told [B, K, A], memory [B, K, M]."""
+        x = torch.cat([mean, log_std, gradients, told], -1)
+        h, c = memory.flatten(0, 1).chunk(2, -1)
+        h, c = self.lstm(x.flatten(0, 1), (h, c))
+        d_mean, d_log_std = self.head(h).unflatten(0, mean.shape[:2]).chunk(2, -1)
+        return mean + d_mean, log_std + d_log_std, torch.cat([h, c], -1).unflatten(0, mean.shape[:2])
