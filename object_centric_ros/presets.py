@@ -1,4 +1,5 @@
-"""Named model configurations: config/model/NAME.yaml, each a `name` of the registry and the fields that it sets."""
+"""Named model configurations: config/model/NAME.yaml, each a `name` of the registry (or the `preset` that it
+changes) and the fields that it sets."""
 
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ def _read(name: str) -> dict[str, Any]:
         raise InputError('model preset', f'a YAML file or one of {preset_names()}', name)
     with open(file, encoding='utf-8') as f:
         values = yaml.safe_load(f)
-    if not isinstance(values, dict) or 'name' not in values:
-        raise InputError(f'{file}', 'a mapping with the name of a model', values)
-    return values
+    if not isinstance(values, dict) or not {'name', 'preset'} & set(values):
+        raise InputError(f'{file}', 'a mapping with the name of a model, or of the preset that it changes', values)
+    return _read(values.pop('preset')) | values if 'preset' in values else values
 
 
 def _variant(values: dict[str, Any], where: str) -> tuple[type, dict[str, Any]]:
