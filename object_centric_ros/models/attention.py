@@ -1,6 +1,8 @@
-"""Recurrent, top-down slot attention as the refinement step (PARTS section 3.2.3)."""
+"""Recurrent, top-down slot attention as the refinement step (PARTS section 3.2.3): the paper's and a windowed one."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,48 @@ from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.decoder import moments
 
 
+class TopDownAttention(nn.Module):
+    """The paper's: belief, features, top-down context -> refined belief (PARTS eq. 3 to 6).
+
+    Queries are linear in the posterior parameters and the context (action, loss gradient), keys and values in the
+    features; the softmax is over slots; an MLP of what a slot attended to, its parameters and the context gives the
+    change that is added. The paper does not say whether that MLP sees the parameters; here it does.
+
+    Args:
+        latent: D.
+        features: F of the encoder.
+        context: size of the top-down context of each slot (0 = none).
+        size: D_q, size of queries, keys and values.
+        hidden: width of the update MLP.
+        top_down: whether the context shapes the queries too, or the update alone (section 5.2's switch).
+    """
+
+    def __init__(self, latent: int, features: int, context: int, size: int, hidden: int, top_down: bool = True) -> None:
+        super().__init__()
+        self.top_down = top_down
+        self.query = nn.Linear(2 * latent + (context if top_down else 0), size, bias=False)
+        self.key = nn.Linear(features, size, bias=False)
+        self.value = nn.Linear(features, size, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(size + 2 * latent + context, hidden), nn.ReLU(),
+                                 nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
+
+    def forward(self, belief: Belief, features: Tensor, context: Tensor) -> tuple[Belief, Tensor]:
+        """Belief [B, K, D], features [B, N, F] and context [B, K, E] -> refined belief and attention [B, K, N]."""
+        state = torch.cat([belief.mean, belief.log_std], -1)
+        query = self.query(torch.cat([state, context], -1) if self.top_down else state)  # eq. 4
+        logits = query @ self.key(features).transpose(1, 2) / query.shape[-1] ** 0.5
+        attention = logits.to(belief.mean.dtype).softmax(1)  # eq. 5
+        weights = attention / (attention.sum(-1, keepdim=True) + 1e-6)
+        attended = weights.to(features.dtype) @ self.value(features)  # eq. 6
+        change = self.mlp(torch.cat([attended, state.to(attended.dtype), context.to(attended.dtype)], -1))
+        d_mean, d_scale = change.to(belief.mean.dtype).chunk(2, -1)
+        # The paper sets no bounds; without them a diverging slot ends in exp(overflow).
+        refined = replace(belief, mean=belief.mean + d_mean, log_std=(belief.log_std + d_scale).clamp(-6, 2))
+        return refined, attention
+
+
 class SlotAttentionRefiner(nn.Module):
-    """belief, features, top-down context -> refined belief.
+    """The windowed one: slots also look around a place, and what sees nothing keeps its belief.
 
     Queries come from the belief and from the context (action, loss gradient); keys and values from the features;
     the softmax is over slots (eq. 4 to 6). An MLP turns what a slot attended to into the update of its posterior:
@@ -75,15 +117,15 @@ class SlotAttentionRefiner(nn.Module):
         where = moments(relative)
         logits = query @ self.key(features).transpose(1, 2) / query.shape[-1] ** 0.5
         logits = logits + (where @ self.window(query)[..., None]).squeeze(-1) * local[:, None]
-        attention = logits.float().softmax(1)
+        attention = logits.to(belief.mean.dtype).softmax(1)
         mass = attention.sum(-1, keepdim=True)
         weights = attention / (mass + 1e-6)
-        centroid = (weights[..., None, :] @ where.float()).squeeze(-2)
+        centroid = (weights[..., None, :] @ where.to(weights.dtype)).squeeze(-2)
         attended = torch.cat([weights.to(features.dtype) @ self.value(features), centroid.to(features.dtype)], -1)
         hidden = self.mlp[0](torch.cat([attended, state], -1))
         if context is not None and self.mlp_context is not None:
             hidden = hidden + self.mlp_context(context)
-        change = self.mlp[1:](hidden).float()
+        change = self.mlp[1:](hidden).to(belief.mean.dtype)
         # A slot that sees less than about one pixel (occluded, parked) keeps its belief.
         return self._update(belief, change, centroid, mass / (mass + 1)), attention
 
@@ -98,4 +140,4 @@ class SlotAttentionRefiner(nn.Module):
         else:
             mean = torch.lerp(belief.mean, d_mean, evidence * torch.sigmoid(g_mean + 1))
             log_std = torch.lerp(belief.log_std, d_scale - 2, evidence * torch.sigmoid(g_scale + 1))
-        return Belief(mean, log_std.clamp(-6, 2), belief.memory)
+        return replace(belief, mean=mean, log_std=log_std.clamp(-6, 2))

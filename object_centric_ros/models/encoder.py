@@ -40,7 +40,7 @@ class ConvEncoder(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image [B, C, H, W] -> features [B, N, F] and their coordinates [N, 2] in [-1, 1], N = (H/s) * (W/s)."""
         grid = self.convolutions(image)
-        coordinates = grid_coordinates(grid.shape[2], grid.shape[3], image.device).flatten(0, 1)
+        coordinates = grid_coordinates(grid.shape[2], grid.shape[3], image.device).flatten(0, 1).to(image.dtype)
         features = grid.flatten(2).transpose(1, 2)
         if self.position is not None:
             features = features + self.position(coordinates)

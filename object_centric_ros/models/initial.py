@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,25 @@ class InitialBelief(nn.Module):
             where = PARKED * kind[None, :, None].expand(batch, -1, 2)
             mean = torch.cat([where, mean[..., 2:]], -1)
         return Belief(mean, log_std, torch.zeros(batch, slots, self.memory, device=device))
+
+
+class ZeroBelief(nn.Module):
+    """All parameters and states zero, so q = N(0, I): PARTS section 4. Slots then differ by the noise of their samples.
+
+    Args:
+        latent: D.
+        memory: M of the dynamics.
+    """
+
+    def __init__(self, latent: int, memory: int) -> None:
+        super().__init__()
+        self.register_buffer('zero', torch.zeros(latent + memory), persistent=False)
+        self.zero: Tensor
+        self.sizes = (latent, latent, memory)
+
+    def forward(self, batch: int, slots: int, generator: torch.Generator | None = None) -> Belief:
+        """A belief of [batch, slots, D]; the generator is not used."""
+        return Belief(*(self.zero.new_zeros(batch, slots, size) for size in self.sizes))
 
 
 def seed_positions(image: Tensor, explained: Tensor, seeds: int, threshold: float = 0.1, reach: float = 0.35,
@@ -100,4 +121,4 @@ def place_parked(belief: Belief, where: Tensor) -> Belief:
     use = waiting & (rank < where.shape[1])
     target = where.gather(1, rank.clamp(0, where.shape[1] - 1)[..., None].expand(-1, -1, 2)).to(belief.mean.dtype)
     mean = torch.cat([torch.where(use[..., None], target, belief.mean[..., :2]), belief.mean[..., 2:]], -1)
-    return Belief(mean, belief.log_std, belief.memory)
+    return replace(belief, mean=mean)

@@ -1,4 +1,4 @@
-"""PARTS: Predict, Attend, Refine with Transformers and Slots (Zoran et al. 2021).
+"""PARTS: Predict, Attend, Refine with Transformers and Slots (Zoran et al. 2021), and the ablations of its Table 2.
 
 Frames are independent given their latents; all dependence in time is in the inference (Figure 2):
 
@@ -6,129 +6,141 @@ Frames are independent given their latents; all dependence in time is in the inf
     decode   C_k, m_k   = D(z_k), softmax over slots                                      eq. 1
     refine   lambda^n   = lambda^{n-1} + E(lambda^{n-1}, x_t, a, dL/dlambda, log p(x|z))   eq. 3
     loss     L_t        = -E log p(x_t | z) + beta KL(q || N(0, I))                        eq. 7
+
+The paper's model is config/model/parts_paper.yaml; the defaults are those of the shipped tabletop weights
+(docs/TRAINING.md says where they differ and why).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from object_centric_ros.models.attention import SlotAttentionRefiner
-from object_centric_ros.models.belief import Belief, Scene, gaussian_kl
-from object_centric_ros.models.cycle import CycleModel, ModelConfig
+from object_centric_ros.models.attention import SlotAttentionRefiner, TopDownAttention
+from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussian_kl_between
+from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
 from object_centric_ros.models.errors import InputError
-from object_centric_ros.models.initial import InitialBelief, place_parked, seed_positions
+from object_centric_ros.models.initial import InitialBelief, ZeroBelief, place_parked, seed_positions
 from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
+from object_centric_ros.models.parts_config import PartsConfig as PartsConfig
 
 
 @dataclass(frozen=True)
-class PartsConfig(ModelConfig):
-    """Sizes and choices of a PARTS model.
+class PartsBelief(Belief):
+    """A belief whose inference carries more than the posterior.
 
     Attributes:
-        image_size: H = W of the images, pixels.
-        slots: K while training; free at run time.
-        latent: D; with `anchored` its first two features are the slot's position in [-1, 1] (u, v).
-        action_size: A; 0 = no actions, 5 = (flag, pick u, v, place u, v).
-        anchored: positions of slots are explicit (invariant slot attention); False is the paper's model.
-        background_slot: slot 0 starts from a mean of its own.
-        gradient_feedback: the loss gradient and the log-likelihood map reach the refinement (eq. 3).
-        top_down: action and gradient shape the queries too (section 5.2).
-        update: 'gated' or 'additive' (the paper).
-        first_iterations, iterations: refinements of the first frame and of each later one (the paper: N = 1).
-        likelihood: 'composed' or 'mixture' (the paper); sigma: its standard deviation.
-        beta: weight of the KL term (the paper: 0.5).
-        encoder_channels, encoder_stride, attention_size, hidden: sizes of the recognition.
-        decoder_channels, decoder_layers, decoder_grid: sizes of the broadcast decoder.
-        dynamics_size, dynamics_heads, dynamics_layers: sizes of the transformer and LSTM.
+        prior: mean and log_std that the predictor gave [B, K, 2D].
     """
 
-    name: ClassVar[str] = 'parts'
-    latent: int = 32
-    action_size: int = 5
-    anchored: bool = True
-    background_slot: bool = True
-    gradient_feedback: bool = True
-    top_down: bool = True
-    update: str = 'gated'
-    first_iterations: int = 2
-    iterations: int = 1
-    likelihood: str = 'composed'
-    sigma: float = 0.1
-    beta: float = 0.05
-    encoder_channels: tuple[int, ...] = (32, 64, 64)
-    encoder_stride: int = 2
-    attention_size: int = 64
-    hidden: int = 128
-    decoder_channels: int = 64
-    decoder_layers: int = 3
-    decoder_grid: int = 16
-    dynamics_size: int = 128
-    dynamics_heads: int = 4
-    dynamics_layers: int = 1
+    prior: Tensor
 
-    def __post_init__(self) -> None:
-        if self.likelihood not in LIKELIHOODS:
-            raise InputError('model.likelihood', f'one of {sorted(LIKELIHOODS)}', self.likelihood)
-        if self.update not in ('gated', 'additive'):
-            raise InputError('model.update', 'gated or additive', self.update)
-        if self.image_size % self.decoder_grid:
-            raise InputError('model.decoder_grid', f'a divisor of image_size = {self.image_size}', self.decoder_grid)
-        if self.anchored and self.action_size not in (0, 5):
-            raise InputError('model.action_size', '0 or 5 for an anchored model', self.action_size)
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A guess decoded and held against the image.
+
+    Attributes:
+        loss: [B], nats; log_likelihood: [B, H, W]; kl: [B, K].
+        scene: the decoded sample.
+        gradient: dL/d(mean, log_std) [B, K, 2D], normalised and cut from the graph; None where nobody asked for it.
+    """
+
+    loss: Tensor
+    log_likelihood: Tensor
+    kl: Tensor
+    scene: Scene
+    gradient: Tensor | None
 
 
 class Parts(CycleModel):
     """The model; its methods are the cycle. Images are float32 [B, 3, H, W] in [0, 1]."""
 
     paper = 'Zoran et al. 2021'
-    predicts = True
     config: PartsConfig
 
     def __init__(self, config: PartsConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.action_format = 'pick_place_uv' if c.action_size == 5 else 'none'
-        self.plans = c.action_size > 0
+        self.action_format = {4: 'pick_place_xy', 5: 'pick_place_uv'}.get(c.action_size, 'none')
+        self.predicts = c.predictor != 'none'
+        self.plans = self.predicts and c.action_size > 0
         self.parks = c.anchored and c.background_slot
-        self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers,
-                                        c.anchored)
-        self.initial = InitialBelief(c.latent, self.dynamics.memory, c.background_slot, c.anchored)
+        self.dynamics = TransformerLSTM(
+            c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers, c.anchored, c.weighed_action
+            ) if self.predicts else None
+        memory = self.dynamics.memory if self.dynamics else 0
+        self.initial = (ZeroBelief(c.latent, memory) if c.initial == 'zero' else
+                        InitialBelief(c.latent, memory, c.background_slot, c.anchored))
         self.encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
-        if c.gradient_feedback:  # silent until a stage with feedback teaches it, as the context of the refiner is
-            nn.init.zeros_(cast(Tensor, self.encoder.convolutions[0].weight)[:, 3:])
         context = c.action_size + (2 * c.latent if c.gradient_feedback else 0)
-        self.refiner = SlotAttentionRefiner(c.latent, c.encoder_channels[-1], context, c.attention_size, c.hidden,
-                                            c.update, c.anchored, c.top_down)
-        self.decoder = BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid,
-                                        c.anchored)
+        features = c.encoder_channels[-1]
+        self.refiner: TopDownAttention | SlotAttentionRefiner
+        if c.refiner == 'attention':
+            self.refiner = TopDownAttention(c.latent, features, context, c.attention_size, c.hidden, c.top_down)
+        else:
+            self.refiner = SlotAttentionRefiner(c.latent, features, context, c.attention_size, c.hidden, c.update,
+                                                c.anchored, c.top_down)
+            if c.gradient_feedback:  # silent until a stage with feedback teaches it, as the context of the refiner is
+                nn.init.zeros_(cast(Tensor, self.encoder.convolutions[0].weight)[:, 3:])
+        self.decoder = (SpatialBroadcastDecoder(c.latent, c.image_size, (c.decoder_channels,) * c.decoder_layers,
+                                                c.decoder_kernel, position='project', activation='relu')
+                        if c.decoder == 'broadcast' else
+                        BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid,
+                                         c.anchored))
         self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
 
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> Belief:
         """The belief before the first frame [batch, slots or config.slots, D]."""
-        return self.initial(batch, slots or self.config.slots, generator)
+        return self._carrying(self.initial(batch, slots or self.config.slots, generator))
+
+    def restore(self, mean: Tensor, std: Tensor, memory: Tensor) -> Belief:
+        """The belief from what travels between processes; the prior is N(0, I) until the next prediction."""
+        return self._carrying(Belief(mean, std.log(), memory))
+
+    def _carrying(self, belief: Belief) -> Belief:
+        if self.config.prior == 'fixed':
+            return belief
+        return PartsBelief(**belief.tensors(), prior=torch.zeros_like(torch.cat([belief.mean, belief.log_std], -1)))
 
     def predict(self, belief: Belief, action: Tensor | None = None) -> Belief:
-        """P(lambda_{t-1}, a_{t-1}): guess of the next frame's posterior before it is seen. Action [B, A] or None."""
-        return self.dynamics(belief, action)[0]
+        """P(lambda_{t-1}, a_{t-1}): guess of the next frame's posterior before it is seen. Action [B, A] or None.
+
+        With a predicted prior the guess is the prior too (OP3; section 5.1).
+        """
+        if self.dynamics is None:
+            return belief
+        guess: Belief = self.dynamics(belief, action)[0]
+        return (replace(guess, prior=torch.cat([guess.mean, guess.log_std], -1)) if isinstance(guess, PartsBelief)
+                else guess)
+
+    def guess(self, belief: Belief, action: Tensor | None) -> Belief:
+        """The guess that a frame starts from: predicted; the last belief where things stay without an action."""
+        if not self.config.still:
+            return self.predict(belief, action)
+        if action is None:
+            return belief
+        return self.predict(belief, action).where((action != 0).any(1)[:, None], belief)
 
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, D] -> scene (eq. 1)."""
-        return self.decoder(z, self.local(z.shape[1]))
+        return cast(Scene, self.decoder(z, self.local(z)) if self.config.decoder == 'shuffle' else self.decoder(z))
 
     def decode_things(self, z: Tensor) -> Scene:
         """Latents [B, K', D] of object slots -> their scene."""
-        return self.decoder(z, z.new_ones(z.shape[1]))
+        return cast(Scene, self.decoder(z, z.new_ones(z.shape[1])) if self.config.decoder == 'shuffle'
+                    else self.decoder(z))
 
-    def local(self, slots: int) -> Tensor:
-        """[slots]: 0 for the background slot, 1 for the others."""
-        local = self.initial.mean.new_ones(slots)
+    def local(self, z: Tensor) -> Tensor:
+        """For latents [B, K, D]: [K], 0 for the background slot, 1 for the others."""
+        local = z.new_ones(z.shape[1])
         if self.config.background_slot:
             local[0] = 0
         return local
@@ -136,8 +148,32 @@ class Parts(CycleModel):
     def loss(self, belief: Belief, scene: Scene, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Negative ELBO of each image (eq. 7): (loss [B], log-likelihood map [B, H, W], KL [B, K]), nats."""
         log_likelihood = self.likelihood(image, scene)
-        kl = gaussian_kl(belief)
+        if isinstance(belief, PartsBelief):
+            mean, log_std = belief.prior.chunk(2, -1)
+            kl = gaussian_kl_between(belief, Belief(mean, log_std, belief.memory))
+        else:
+            kl = gaussian_kl(belief)
         return -log_likelihood.sum((1, 2)) + self.config.beta * kl.sum(1), log_likelihood, kl
+
+    def evaluate(self, belief: Belief, image: Tensor, noise: Tensor | None, gradient: bool = True) -> Evaluation:
+        """Decode a sample of the belief (its mean without noise) and hold it against the image [B, 3, H, W].
+
+        One decode serves the training loss and, with `gradient`, the refinement.
+        """
+        training = torch.is_grad_enabled()
+        with torch.set_grad_enabled(training or gradient):
+            if gradient:
+                mean, log_std = (x if training and x.requires_grad else x.detach().requires_grad_()
+                                 for x in (belief.mean, belief.log_std))
+                belief = replace(belief, mean=mean, log_std=log_std)
+            scene = self.decode(belief.sample(noise))
+            loss, log_likelihood, kl = self.loss(belief, scene, image)
+            scaled = None
+            if gradient:
+                found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std), retain_graph=training)
+                # The paper does not say how the gradient is scaled; each image's is brought to a norm of one.
+                scaled = torch.cat([g / (g.square().mean((1, 2), keepdim=True).sqrt() + 1e-6) for g in found], -1)
+        return Evaluation(loss, log_likelihood, kl, scene, scaled)
 
     def encode(self, image: Tensor, log_likelihood: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Bottom-up features of an image, with the log-likelihood map where there is one: [B, N, F] and [N, 2]."""
@@ -145,15 +181,17 @@ class Parts(CycleModel):
             extra = (torch.zeros_like(image[:, :1]) if log_likelihood is None
                      else log_likelihood[:, None].clamp(-20) / 10)
             image = torch.cat([image, extra], 1)
-        return self.encoder(image)
+        return cast(tuple[Tensor, Tensor], self.encoder(image))
 
     def refine(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
-               features: tuple[Tensor, Tensor] | None = None, feedback: bool = True) -> Belief:
+               features: tuple[Tensor, Tensor] | None = None, feedback: bool = True,
+               evaluation: Evaluation | None = None) -> Belief:
         """The belief after `attend`."""
-        return self.attend(belief, image, action, noise, features, feedback)[0]
+        return self.attend(belief, image, action, noise, features, feedback, evaluation)[0]
 
     def attend(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
-               features: tuple[Tensor, Tensor] | None = None, feedback: bool = True) -> tuple[Belief, Tensor]:
+               features: tuple[Tensor, Tensor] | None = None, feedback: bool = True,
+               evaluation: Evaluation | None = None) -> tuple[Belief, Tensor]:
         """One refinement (eq. 3) and its attention. Rows of a batch do not see each other.
 
         Args:
@@ -163,6 +201,7 @@ class Parts(CycleModel):
             noise: [B, K, D] for the sample that is decoded, or None for its mean.
             features: bottom-up features computed before, when `feedback` is off.
             feedback: whether the guess is decoded and its loss gradient used (where the model has it).
+            evaluation: of this belief and image where it was made before, with its gradient.
 
         Returns:
             the refined belief and the attention [B, K, N].
@@ -175,39 +214,37 @@ class Parts(CycleModel):
         if c.gradient_feedback:
             gradient = belief.mean.new_zeros(*belief.mean.shape[:2], 2 * c.latent)
             if feedback:
-                gradient, log_likelihood = self.loss_gradient(belief, image, noise)
-                features = self.encode(image, log_likelihood)
+                if evaluation is None:
+                    with torch.no_grad():
+                        evaluation = self.evaluate(belief, image, noise)
+                assert evaluation.gradient is not None
+                gradient, features = evaluation.gradient, self.encode(image, evaluation.log_likelihood.detach())
             context = torch.cat([context, gradient], -1)
         grid, coordinates = self.encode(image) if features is None else features
-        return self.refiner(belief, grid, coordinates, self.local(belief.mean.shape[1]),
+        if isinstance(self.refiner, TopDownAttention):
+            return self.refiner(belief, grid, context)
+        return self.refiner(belief, grid, coordinates, self.local(belief.mean),
                             context if context.shape[-1] else None)
 
-    def loss_gradient(self, belief: Belief, image: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Normalised dL/d(mean, log_std) [B, K, 2D] and the log-likelihood map [B, H, W], both cut from the graph."""
-        with torch.enable_grad():
-            leaf = Belief(belief.mean.detach().requires_grad_(), belief.log_std.detach().requires_grad_(),
-                          belief.memory)
-            scene = self.decode(leaf.sample(noise))
-            loss, log_likelihood, _ = self.loss(leaf, scene, image)
-            gradients = torch.autograd.grad(loss.sum(), (leaf.mean, leaf.log_std))
-        scaled = [g / (g.square().mean((1, 2), keepdim=True).sqrt() + 1e-6) for g in gradients]
-        return torch.cat(scaled, -1).detach(), log_likelihood.detach()
+    def noise(self, belief: Belief, generator: torch.Generator | None) -> Tensor | None:
+        """Noise for the sample that a refinement decodes."""
+        return gaussian_noise(belief.mean.shape, generator, belief.mean) if self.config.sampled else None
 
     def first(self, image: Tensor, slots: int | None = None, generator: torch.Generator | None = None,
               features: tuple[Tensor, Tensor] | None = None) -> Belief:
         """The guess of a first frame. An anchored model explains the background, then places slots on what is left."""
         belief = self.start(len(image), slots, generator)
-        if not (self.config.anchored and self.config.background_slot):
+        if not self.parks:
             return belief
         belief = self.refine(belief, image, None, None, features, feedback=False)
         with torch.no_grad():
-            background = self.decoder(belief.mean[:, :1], self.local(1)).colours[:, 0]
+            background = self.decoder(belief.mean[:, :1], self.local(belief.mean[:, :1])).colours[:, 0]
             where = seed_positions(image, background, belief.mean.shape[1] - 1)
         return place_parked(belief, where)
 
     def complete(self, belief: Belief, image: Tensor) -> Belief:
         """Put parked slots on what the decoded belief leaves unexplained (anchored models; others return as is)."""
-        if not (self.config.anchored and self.config.background_slot):
+        if not self.parks:
             return belief
         with torch.no_grad():
             where = seed_positions(image, self.decode(belief.mean).image, belief.mean.shape[1] - 1)
@@ -217,16 +254,88 @@ class Parts(CycleModel):
               action: Tensor | None = None, generator: torch.Generator | None = None, feedback: bool = True) -> Belief:
         """Belief of a first frame (belief None) or of a later one.
 
-        A first frame takes `first`, `first_iterations` refinements without gradient feedback, `complete`, and then
-        `iterations` refinements; a later one `iterations`.
+        A first frame takes `first`, `first_iterations` refinements, `complete`, and then `iterations` refinements; a
+        later one `iterations`. The first ones are without gradient feedback where no sample tells the slots apart.
         """
+        c = self.config
         if belief is None:
-            features = self.encode(image)
+            cheap = not c.sampled
+            features = self.encode(image) if cheap else None
             belief = self.first(image, None, generator, features)
-            for _ in range(self.config.first_iterations):
-                belief = self.refine(belief, image, None, None, features, feedback=False)
+            for _ in range(c.first_iterations):
+                belief = self.refine(belief, image, None, self.noise(belief, generator), features, not cheap)
             belief = self.complete(belief, image)
-        shared = None if feedback and self.config.gradient_feedback else self.encode(image)
-        for _ in range(iterations or self.config.iterations):
-            belief = self.refine(belief, image, action, None, shared, feedback)
+        shared = None if feedback and c.gradient_feedback else self.encode(image)
+        for _ in range(iterations or c.iterations):
+            belief = self.refine(belief, image, action, self.noise(belief, generator), shared, feedback)
         return belief
+
+    def sequence_loss(self, images: Tensor, actions: Tensor | None, generator: torch.Generator, observed: int
+                      ) -> tuple[Tensor, Terms]:
+        """The filter over sequences: the mean loss of all beliefs that are scored (section 3.3), nats an image.
+
+        Args:
+            images: [B, T, 3, H, W].
+            actions: before each frame [B, T, A], or None.
+            observed: frames from this index on are predicted only (section 4.2).
+        """
+        c = self.config
+        belief, losses, terms = self.start(images.shape[0], None, generator), [], Terms()
+        for t, image in enumerate(images.unbind(1)):
+            if c.truncate and t and t % c.truncate == 0:
+                belief = belief.detach()
+            action = None if actions is None else actions[:, t]
+            iterations = 0 if t >= observed else c.iterations
+            if t:
+                belief = self.guess(belief, action)
+            elif self.parks:
+                belief, iterations = self.infer(image, generator=generator), 0
+            else:
+                iterations += c.first_iterations
+            scored = []
+            for _ in range(iterations):
+                noise = gaussian_noise(belief.mean.shape, generator, belief.mean)
+                scored.append(self.evaluate(belief, image, noise, gradient=c.sampled))
+                belief = self.refine(belief, image, action, evaluation=scored[-1] if c.sampled else None)
+            if not scored or c.scored == 'both':
+                noise = gaussian_noise(belief.mean.shape, generator, belief.mean)
+                scored.append(self.evaluate(belief, image, noise, gradient=False))
+            losses += [e.loss for e in scored]
+            with torch.no_grad():
+                if t:
+                    terms[f'predicted_mse_{t}'] = _mse(scored[0].scene, image).mean().item()
+                if t < observed:
+                    last = scored[-1]
+                    terms |= {'nll': -last.log_likelihood.mean().item(), 'kl': last.kl.sum(1).mean().item(),
+                              'mse': _mse(last.scene, image).mean().item()}
+        return torch.stack(losses).mean(), terms
+
+    def episode_loss(self, images: Tensor, actions: Tensor | None, step: int, generator: torch.Generator
+                     ) -> tuple[Tensor, Terms]:
+        """Sections 3.3 and 4: all frames observed, or `burn_in` of them and `rollout` predicted from actions alone."""
+        frames = self.config.burn_in + self.config.rollout
+        if images.shape[1] < frames:
+            raise InputError('frames of a sequence', f'burn_in + rollout = {frames} or more', images.shape[1])
+        if frames:
+            images, actions = images[:, :frames], None if actions is None else actions[:, :frames]
+        return self.sequence_loss(images, actions, generator, self.config.burn_in or images.shape[1])
+
+    @torch.no_grad()
+    def unroll_static(self, image: Tensor, steps: int, generator: torch.Generator) -> tuple[Belief, Tensor, Tensor]:
+        """Filter one image [B, 3, H, W] again and again, with actions of zero (section 5.1).
+
+        Returns:
+            the last belief, and the KL (nats) and the mean squared error after each step [steps, B].
+        """
+        belief, kls, errors = self.infer(image, generator=generator), [], []
+        for t in range(steps):
+            if t:
+                belief = self.infer(image, self.predict(belief), generator=generator)
+            scene = self.scene(belief)
+            kls.append(self.loss(belief, scene, image)[2].sum(1))
+            errors.append(_mse(scene, image))
+        return belief, torch.stack(kls), torch.stack(errors)
+
+
+def _mse(scene: Scene, image: Tensor) -> Tensor:
+    return (scene.image - image).square().mean((1, 2, 3))

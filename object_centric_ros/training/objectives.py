@@ -1,4 +1,4 @@
-"""Losses of the three kinds of stage. All are means per pixel, so that their sizes compare."""
+"""Losses of the stages that only PARTS has, beside the papers' own; means per pixel, so that their sizes compare."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from object_centric_ros.models.belief import Belief
-from object_centric_ros.models.cycle import Terms
+from object_centric_ros.models.cycle import Terms, gaussian_noise
 from object_centric_ros.models.initial import PARKED
 from object_centric_ros.models.parts import Parts
-
-
-def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of the shape of x."""
-    return torch.randn(x.shape, generator=generator, device=x.device)
-
-
-def elbo(model: Parts, belief: Belief, image: Tensor, generator: torch.Generator, autocast: torch.autocast
-         ) -> tuple[Tensor, Terms]:
-    """Mean negative ELBO per pixel (PARTS eq. 7) of a sample of the belief, and its terms."""
-    with autocast:
-        scene = model.decode(belief.sample(noise_like(belief.mean, generator)))
-    loss, log_likelihood, kl = model.loss(belief, scene, image)
-    with torch.no_grad():
-        terms = {'nll': -log_likelihood.mean().item(), 'kl': kl.sum(1).mean().item(),
-                 'mse': (scene.image - image).square().mean().item()}
-    return loss.mean() / image[0, 0].numel(), terms
 
 
 def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autocast: torch.autocast,
@@ -42,36 +25,12 @@ def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autoca
             belief = model.refine(belief, images, None, None, features, feedback=False)
         if rounds > 1:
             belief = model.refine(model.complete(belief, images), images, None, None, features, feedback=False)
-    return elbo(model, belief, images, generator, autocast)
-
-
-def sequence_loss(model: Parts, images: Tensor, actions: Tensor, generator: torch.Generator, autocast: torch.autocast,
-                  observed: int) -> tuple[Tensor, Terms]:
-    """The cycle over sequences (PARTS section 3.3, and 4.2 for the unobserved end).
-
-    Args:
-        images: [B, T, 3, H, W]; actions: [B, T, A], the action before each frame.
-        observed: frames from this index on are predicted only.
-    """
-    with autocast:
-        belief = model.infer(images[:, 0], generator=generator)
-    total, terms = elbo(model, belief, images[:, 0], generator, autocast)
-    count = 1
-    for t in range(1, images.shape[1]):
-        if actions[:, t].any():  # without an action the last belief is the guess, as in tracking
-            with autocast:
-                belief = model.predict(belief, actions[:, t])
-        guess, guess_terms = elbo(model, belief, images[:, t], generator, autocast)
-        total, count = total + guess, count + 1
-        terms[f'predicted_mse_{t}'] = guess_terms['mse']
-        if t < observed:
-            with autocast:
-                for _ in range(model.config.iterations):
-                    belief = model.refine(belief, images[:, t], actions[:, t])
-            refined, terms_t = elbo(model, belief, images[:, t], generator, autocast)
-            total, count = total + refined, count + 1
-            terms |= terms_t
-    return total / count, terms
+        noise = gaussian_noise(belief.mean.shape, generator, belief.mean)
+        found = model.evaluate(belief, images, noise, gradient=False)
+    with torch.no_grad():
+        terms = {'nll': -found.log_likelihood.mean().item(), 'kl': found.kl.sum(1).mean().item(),
+                 'mse': (found.scene.image - images).square().mean().item()}
+    return found.loss.mean() / images[0, 0].numel(), terms
 
 
 def dynamics_loss(model: Parts, before: Belief, after: Belief, action: Tensor) -> tuple[Tensor, Terms]:

@@ -26,7 +26,7 @@ from object_centric_ros.models.likelihood import LIKELIHOODS
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.training.data import Episodes, as_image
-from object_centric_ros.training.objectives import dynamics_loss, frames_loss, sequence_loss
+from object_centric_ros.training.objectives import dynamics_loss, frames_loss
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.state import load_state, restore_optimiser, save_state
 
@@ -158,8 +158,10 @@ class Trainer:
         observed = images.shape[1]
         if self.rng.random() < stage.unobserved:
             observed = int(self.rng.integers(1, observed))
-        return sequence_loss(self.model, images.to(self.device), actions.to(self.device), self.generator, self.autocast,
-                             observed)
+        with self.autocast:
+            loss, terms = self.model.sequence_loss(images.to(self.device), actions.to(self.device), self.generator,
+                                                   observed)
+        return loss / images[0, 0, 0].numel(), terms
 
     @torch.no_grad()
     def _inferred_pairs(self, stage: Stage) -> tuple[Belief, Belief, Tensor]:
