@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 
 from object_centric_ros.tracking.observation import SlotViews, chromaticity
 from object_centric_ros.tracking.settings import TrackerConfig
@@ -114,6 +115,35 @@ class Identities:
                 del self.records[record.id]
         return free
 
+    def reassign(self, views: SlotViews, expected: dict[int, NDArray[np.float64]], ordered: bool, stamp: float,
+                 background: int | None, size: int) -> None:
+        """Tell anew which slot is which entity, by colour and place, after an action or a reading from nothing.
+
+        Args:
+            views: of the slots.
+            expected: entities that an action moved, and where to: id -> (u, v). All others stay where they were.
+            ordered: the slots come from those before, so that an entity's own slot is preferred.
+            stamp, background, size: as for `update`.
+        """
+        c = self.config
+        slots = [s for s in range(len(views.area)) if s != background and self._steady(views, s, size)]
+        self.candidates = {}
+        records = list(self.records.values())
+        other = np.array([[not ordered or r.slot != s for s in slots] for r in records], float)
+        for record in records:
+            record.slot, record.visible = None, False
+        if not slots or not records:
+            return
+        colours = np.array([r.colour for r in records])[:, None] - views.colour[slots]
+        places = np.array([expected.get(r.id, r.centroid) for r in records])[:, None] - views.centroid[slots]
+        colour, place = np.linalg.norm(colours, axis=-1), np.linalg.norm(places, axis=-1)
+        # Beyond a few pixels a place says nothing more: what stood on a thing that was taken away has fallen.
+        cost = colour / c.match_colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other
+        for i, j in zip(*linear_sum_assignment(np.where(colour < c.match_colour, cost, 10.0)), strict=True):
+            if colour[i, j] < c.match_colour:
+                records[i].slot, records[i].area = slots[j], float(views.area[slots[j]])
+                self._saw(records[i], views, slots[j], stamp)
+
     def _reclaim(self) -> None:
         """An unseen entity whose like turns up right where it was takes it back from a younger id."""
         for lost in [r for r in self.records.values() if not r.visible]:
@@ -166,6 +196,7 @@ class Identities:
         """Whether a slot shows something that could be a thing."""
         c = self.config
         sure = views.sharpness[slot] > 0.5 and views.sharpness[slot] * views.fit[slot] >= c.birth_confidence
+        sure = sure and views.contrast[slot] >= c.birth_contrast
         return bool(c.min_area <= views.area[slot] <= c.background_area * size ** 2 and sure)
 
     def _take(self, views: SlotViews, slot: int, stamp: float) -> list[int]:

@@ -25,6 +25,7 @@ class SlotViews:
         colour: mean image colour over the owned pixels [K, 3].
         sharpness: mean mask weight over them [K].
         fit: exp(-mean squared error / (2 * 0.2^2)) over them [K].
+        contrast: mean RGB distance over them to what the background slot would draw there [K]; 1 without such a slot.
     """
 
     owner: NDArray[np.intp]
@@ -36,6 +37,7 @@ class SlotViews:
     colour: NDArray[np.float64]
     sharpness: NDArray[np.float64]
     fit: NDArray[np.float64]
+    contrast: NDArray[np.float64]
 
 
 def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -43,11 +45,13 @@ def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     return colours / np.maximum(colours.sum(-1, keepdims=True), 1e-3)
 
 
-def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: NDArray[np.float32]) -> SlotViews:
+def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: NDArray[np.float32],
+               background: int | None = None) -> SlotViews:
     """Measure each slot.
 
     Args:
         masks: [K, S, S]; colours: [K, 3, S, S]; image: [3, S, S] in [0, 1].
+        background: the background's slot, if there is one.
     """
     k, size = masks.shape[0], masks.shape[1]
     owner = masks.argmax(0)
@@ -70,7 +74,11 @@ def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: 
     overlapped = _overlapped(owner, k)
     sharpness = np.where(area > 0, total / np.maximum(area, 1), 0.0)
     seen = weight @ flat_image.T / safe[:, None]
-    return SlotViews(owner, area, centroid, box, rows, overlapped, seen, sharpness, fit)
+    contrast = np.ones(k)
+    if background is not None:
+        beyond = np.linalg.norm(flat_image - colours[background].reshape(3, -1), axis=0)
+        contrast = weight @ beyond / safe
+    return SlotViews(owner, area, centroid, box, rows, overlapped, seen, sharpness, fit, contrast)
 
 
 def _overlapped(owner: NDArray[np.intp], slots: int) -> NDArray[np.float64]:

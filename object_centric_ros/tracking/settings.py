@@ -16,6 +16,7 @@ class TrackerConfig:
         background_area: a slot that fills more than this part of the image is background.
         birth_frames: frames in a row that a new slot must hold still and be sure of its pixels to become an entity.
         birth_confidence: least confidence of a new entity.
+        birth_contrast: least mean RGB distance of a new entity to the background behind it.
         birth_motion: how far it may move between those frames, model pixels.
         retire_after: seconds that an entity may stay unseen before its id is given up.
         colour_gate: largest change of mean colour (RGB distance) at which a slot still shows the same thing.
@@ -26,6 +27,7 @@ class TrackerConfig:
         merge_colour: largest distance in chromaticity of like colours.
         unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
         settle_iterations: refinements of the first frame after an executed action.
+        restart_margin: nats by which a reading from nothing must beat the tracked one after an executed action.
         object_height: height of an object's centre above what it stands on, metres.
     """
 
@@ -33,6 +35,7 @@ class TrackerConfig:
     background_area: float = 0.35
     birth_frames: int = 2
     birth_confidence: float = 0.25
+    birth_contrast: float = 0.12
     birth_motion: float = 1.5
     retire_after: float = 10.0
     colour_gate: float = 0.25
@@ -43,6 +46,7 @@ class TrackerConfig:
     merge_colour: float = 0.08
     unexplained: float = 0.08
     settle_iterations: int = 3
+    restart_margin: float = 60.0
     object_height: float = 0.03
 
     def __post_init__(self) -> None:

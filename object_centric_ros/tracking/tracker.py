@@ -19,13 +19,14 @@ from torch import Tensor
 
 from object_centric_ros.actions import pick_place_vector
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, model_image
+from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
 from object_centric_ros.tracking.heights import stacked_positions
+from object_centric_ros.tracking.hypotheses import Reading, guesses, likeliest, read
 from object_centric_ros.tracking.identity import Identities
 from object_centric_ros.tracking.observation import SlotViews, scene_arrays, view_slots
 from object_centric_ros.tracking.settings import TrackerConfig
@@ -94,6 +95,9 @@ class EntityTracker:
         self.scene: Scene | None = None
         self.identities = Identities(self.config)
         self.snapshots: dict[int, SlotState] = {}
+        self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
+        self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action put an entity, model pixels
+        self.unsettled = False  # an action was executed and its result not yet seen without the robot
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
 
     def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
@@ -120,14 +124,11 @@ class EntityTracker:
         began = time.perf_counter()
         rgb = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float() / 255
         x = self.model.observe(rgb)
-        prior, belief = self._infer(x, action)
-        with torch.no_grad():
-            scene = self.model.scene(belief)
-            if prior is not None and prior is self.belief and self._no_better(belief, scene, x):
-                belief, scene = prior, self.scene or scene
-        masks, colours = scene_arrays(scene)
         pixels = rgb[0].cpu().numpy()
-        views = view_slots(masks, colours, pixels)
+        reading = self._infer(x, action, pixels, stamp, robot_moving)
+        prior, belief, scene = reading.prior, reading.belief, reading.scene
+        masks, colours = scene_arrays(scene)
+        views = view_slots(masks, colours, pixels, self.background)
         good = self.identities.judge(views, moved=action is not None)
         inferred = belief
         if prior is not None and not good.all():
@@ -145,24 +146,44 @@ class EntityTracker:
         reconstruction = (masks[:, None] * colours).sum(0)
         return self._frame(small, views, masks, colours, reconstruction, stamp, seconds)
 
-    def _no_better(self, belief: Belief, scene: Scene, x: Tensor) -> bool:
-        """Whether a refinement does not lower the loss; then it is not taken: a still scene gives a still belief."""
+    def _infer(self, x: Tensor, action: PickPlace | None, pixels: NDArray[np.float32], stamp: float,
+               robot_moving: bool) -> Reading:
+        """The frame's likeliest reading: from the last belief, from what the action makes of it, or from nothing."""
+        model, c = self.model, self.config
         if self.belief is None or self.scene is None:
-            return False
-        return bool(self.model.loss(self.belief, self.scene, x)[0] <= self.model.loss(belief, scene, x)[0])
+            return read(model, x, None, 0, None, self.generator)
+        if action is None:
+            best = read(model, x, self.belief, model.config.iterations, None, self.generator)
+            with torch.no_grad():  # a refinement that does not help is not taken: a still scene gives a still belief
+                before = float(model.loss(self.belief, self.scene, x)[0])
+            if before <= best.loss:
+                best = Reading(self.belief, self.belief, self.scene, before)
+        else:
+            told, held = self.action_vector(action), self._picked(action)
+            slot = None if held is None else self.identities.records[held].slot
+            self.expected = {} if held is None else {held: self._model_pixel(action.place_xy)}
+            self.unsettled = True
+            best = likeliest([read(model, x, guess, c.settle_iterations, told, self.generator)
+                              for guess in guesses(model, self.belief, told, slot)], 0.0)
+        if self.unsettled and not robot_moving:
+            self.unsettled = False
+            anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
+            best = likeliest([best, anew], c.restart_margin)
+            views = view_slots(*scene_arrays(best.scene), pixels, self.background)
+            self.identities.reassign(views, self.expected, best is not anew, stamp, self.background, self.size)
+            best = replace(best, prior=None)
+        return best
 
-    def _infer(self, x: Tensor, action: PickPlace | None) -> tuple[Belief | None, Belief]:
-        """(guess before the image, belief after it); the guess is None for a first frame."""
-        if self.belief is None:
-            with torch.no_grad():
-                return None, self.model.infer(x, generator=self.generator)
-        prior, told, iterations = self.belief, None, self.model.config.iterations
-        with torch.no_grad():
-            if action is not None:
-                told = self.action_vector(action)
-                prior = self.model.predict(prior, told)
-                iterations = self.config.settle_iterations
-            return prior, self.model.infer(x, prior, iterations, told, self.generator)
+    def _picked(self, action: PickPlace) -> int | None:
+        """Id of the uppermost entity at the place of the pick; None where none is known."""
+        near = [(position[2], i) for i, position in self.positions.items()
+                if np.hypot(*np.subtract(position[:2], action.pick_xy)) < 1.5 * self.config.object_height]
+        return max(near)[1] if near else None
+
+    def _model_pixel(self, xy: tuple[float, float]) -> NDArray[np.float64]:
+        """Where a thing that lies at xy (m, work_plane) is seen: (u, v) in pixels of the model image."""
+        uv = table_to_model(self.camera, [xy], self.config.object_height)[0]
+        return np.asarray((uv + 1) / 2 * self.size)
 
     def action_vector(self, action: PickPlace) -> Tensor | None:
         """The pick-and-place as the model takes it (see `cycle.ACTION_FORMATS`); None for a model of other actions."""
@@ -211,6 +232,7 @@ class EntityTracker:
                 (float(centroid[0]), float(centroid[1])), (float(u0), float(v0), float(u1), float(v1)),
                 float((views.area[slot] if slot is not None else 0) * scale ** 2), tuple(record.colour)))  # type: ignore[arg-type]
         self.snapshots = {r.id: self.snapshots[r.id] for r in records}
+        self.positions = {r.id: p for r, p in zip(records, positions, strict=True)}
         held = {r.slot for r in records}
         background = tuple(s for s in states if s.slot not in held)
         return TrackedFrame(stamp, self.model_id, tuple(entities), background, labels, masks, colours, reconstruction,
