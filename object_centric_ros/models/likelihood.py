@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,15 +21,63 @@ class Likelihood(Protocol):
 
 
 class GaussianMixture:
-    """log sum_k m_k N(x | C_k, sigma) with one component for all channels (PARTS eq. 2, IODINE eq. 1, OP3 eq. 1)."""
+    """log sum_k m_k N(x | C_k, sigma) with one component for all channels (PARTS eq. 2, IODINE eq. 1, OP3 eq. 2)."""
 
     def __init__(self, sigma: float) -> None:
         self.sigma = sigma
 
     def __call__(self, image: Tensor, scene: Scene) -> Tensor:
         """Image [B, C, H, W] -> [B, H, W]."""
-        component = log_normal(image[:, None], scene.colours, self.sigma).sum(2)
-        return torch.logsumexp(scene.log_masks + component, 1)
+        return self.mix(scene.log_masks + self.components(image, scene))
+
+    def components(self, image: Tensor, scene: Scene) -> Tensor:
+        """log p_k of each pixel [B, K, H, W], as if it were slot k's."""
+        return log_normal(image[:, None], scene.colours, self.sigma).sum(2)
+
+    def mix(self, weighted: Tensor) -> Tensor:
+        """log sum_k m_k p_k from log m_k p_k: [B, K, H, W] -> [B, H, W]."""
+        return torch.logsumexp(weighted, 1)
+
+    def variance(self, channels: int) -> float:
+        """What the squared distance is divided by, twice, in the exponent."""
+        return self.sigma ** 2
+
+    @torch.no_grad()
+    def gradients(self, image: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
+        """d log p / d colours [B, K, C, H, W] and / d masks [B, K, H, W], the masks taken as free weights.
+
+        In closed form: m_k p_k / p (x - C_k) / sigma^2, and p_k / p. The latter, which grows without bound where a
+        slot explains a pixel that its mask shuts out, is held at 1e12.
+        """
+        components, log_masks = self.components(image, scene), scene.log_masks
+        weighted = log_masks + components
+        total = self.mix(weighted)[:, None]
+        share = (weighted - total).exp() / self.variance(image.shape[1])
+        return share[:, :, None] * (image[:, None] - scene.colours), (components - total).clamp(max=27.6).exp()
+
+
+class UnnormalisedMixture(GaussianMixture):
+    """The mixture of OP3's released code: log(sum_k m_k p_k + 1e-12) with
+
+        p_k = exp(-|x - C_k|^2 / (2 C sigma^2)) / (sigma^C (2 pi)^C)
+
+    The exponent is a mean over channels, so sigma is in effect sqrt(C) times larger, and the constant is not its root.
+    At 27.6 nats a pixel the loss no longer changes, and its gradient is gone.
+    """
+
+    def components(self, image: Tensor, scene: Scene) -> Tensor:
+        """log p_k of each pixel [B, K, H, W]."""
+        channels = image.shape[1]
+        distance = (image[:, None] - scene.colours).square().sum(2)
+        return -distance / (2 * self.variance(channels)) - channels * math.log(2 * math.pi * self.sigma)
+
+    def mix(self, weighted: Tensor) -> Tensor:
+        """log(sum_k m_k p_k + 1e-12)."""
+        return (weighted.exp().sum(1) + 1e-12).log()
+
+    def variance(self, channels: int) -> float:
+        """sigma^2, times the number of channels."""
+        return channels * self.sigma ** 2
 
 
 class ChannelMixture:
@@ -55,4 +104,5 @@ class ComposedGaussian:
 
 
 LIKELIHOODS: dict[str, Callable[[float], Likelihood]] = {
-    'mixture': GaussianMixture, 'channel_mixture': ChannelMixture, 'composed': ComposedGaussian}
+    'mixture': GaussianMixture, 'released_mixture': UnnormalisedMixture, 'channel_mixture': ChannelMixture,
+    'composed': ComposedGaussian}
