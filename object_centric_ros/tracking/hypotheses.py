@@ -21,8 +21,8 @@ class Reading:
     """A frame as one guess explains it.
 
     Attributes:
-        prior: the guess, that slots may fall back on; None for a reading from nothing, whose slots are in any order, and
-            where it was told anew which slot is which entity.
+        prior: the guess, that slots may fall back on; None for a reading from nothing, whose slots are in any order,
+            and where it was told anew which slot is which entity.
         belief, scene: after refinement; batch 1.
         loss: negative ELBO of the frame, nats.
     """

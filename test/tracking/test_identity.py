@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,52 @@ def test_one_thing_in_two_slots_keeps_the_older_id(two: Identities) -> None:
     assert 3 in freed and visible(two) == {1: 1, 2: 2}
 
 
+def told_anew(ledger: Identities, seen: SlotViews, expected: dict[int, tuple[float, float]] | None = None,
+              ordered: bool = False) -> dict[int, int | None]:
+    places = {i: np.array(uv) for i, uv in (expected or {}).items()}
+    ledger.reassign(seen, places, ordered, 1.0, 0, 64)
+    return visible(ledger)
+
+
+def test_slots_in_another_order_are_told_by_colour(two: Identities) -> None:
+    other = views((60, (40, 40), GREEN), (0, (np.nan, np.nan), BLUE), (60, (20, 20), RED))
+    assert told_anew(two, other) == {1: 3, 2: 1}
+
+
+def test_a_thing_that_moved_is_told_by_its_colour_and_what_is_gone_is_unseen(two: Identities) -> None:
+    assert told_anew(two, views((60, (50, 12), RED), (60, (20, 20), BLUE))) == {1: 1}
+    assert two.records[2].slot is None and 2 in two.records
+
+
+def two_red(a: tuple[float, float], b: tuple[float, float]) -> Identities:
+    ledger = Identities(TrackerConfig())
+    for i in range(2):
+        feed(ledger, views((60, a, RED), (60, b, RED)), 0.1 * i)
+    return ledger
+
+
+def test_like_colours_are_told_by_place_and_by_where_the_action_put_them() -> None:
+    swapped = views((60, (40, 40), RED), (60, (20, 20), RED))
+    assert told_anew(two_red((20, 20), (40, 40)), swapped) == {1: 2, 2: 1}
+    moved = views((60, (40, 40), RED), (60, (50, 12), RED))
+    assert told_anew(two_red((20, 20), (40, 40)), moved, {1: (50.0, 12.0)}) == {1: 2, 2: 1}
+    assert told_anew(two_red((20, 20), (40, 40)), moved, {2: (50.0, 12.0)}) == {1: 1, 2: 2}
+
+
+def test_of_equal_evidence_the_own_slot_is_kept_only_where_slots_are_ordered() -> None:
+    crossed = views((60, (24, 20), RED), (60, (23, 20), RED))
+    assert told_anew(two_red((20, 20), (27, 20)), crossed, ordered=True) == {1: 1, 2: 2}
+    assert told_anew(two_red((20, 20), (27, 20)), crossed, ordered=False) == {1: 2, 2: 1}
+
+
+def test_what_looks_like_the_background_is_not_born() -> None:
+    ledger = Identities(TrackerConfig())
+    ghost = replace(views((60, (20, 20), RED), (60, (40, 40), GREEN)), contrast=np.array([0.0, 0.5, 0.05]))
+    for i in range(3):
+        feed(ledger, ghost, 0.1 * i)
+    assert visible(ledger) == {1: 1}
+
+
 def test_survives_a_snapshot(two: Identities) -> None:
     other = Identities(two.config)
     other.from_dict(two.to_dict())
@@ -119,10 +167,11 @@ def test_measurements_of_a_drawn_scene() -> None:
     masks[0] = 1 - masks[1]
     red = np.broadcast_to(np.array(RED, np.float32)[:, None, None], (3, 16, 16))
     colours = np.stack([np.full((3, 16, 16), 0.5, np.float32), red])
-    seen = view_slots(masks, colours, image)
+    seen = view_slots(masks, colours, image, background=0)
     assert seen.area.tolist() == [224, 32]
     assert seen.centroid[1] == pytest.approx((6.0, 6.0))
     assert seen.box[1].tolist() == [2, 4, 10, 8]
     assert seen.rows[1] == pytest.approx((4.0, 8.0), abs=0.01)
     assert seen.colour[1] == pytest.approx(RED)
+    assert seen.contrast == pytest.approx([0, np.linalg.norm(np.array(RED) - 0.5)], abs=1e-6)
     assert seen.fit[1] == pytest.approx(1.0) and seen.sharpness[1] == pytest.approx(1.0)
