@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.cycle import gaussian_noise
 
 PARKED = 3.0  # a coordinate outside of the image: an anchored slot there attends to nothing and draws nothing
 
@@ -38,13 +39,13 @@ class InitialBelief(nn.Module):
         kind = torch.ones(slots, dtype=torch.long, device=device)
         if self.background:
             kind[0] = 0
-        noise = torch.randn(batch, slots, self.latent, generator=generator, device=device)
+        noise = gaussian_noise((batch, slots, self.latent), generator, self.mean)
         mean = self.mean[kind] + kind[None, :, None] * noise * self.spread.exp()
         log_std = self.log_std[kind].expand(batch, -1, -1)
         if self.anchored:
             where = PARKED * kind[None, :, None].expand(batch, -1, 2)
             mean = torch.cat([where, mean[..., 2:]], -1)
-        return Belief(mean, log_std, torch.zeros(batch, slots, self.memory, device=device))
+        return Belief(mean, log_std, mean.new_zeros(batch, slots, self.memory))
 
 
 class ZeroBelief(nn.Module):
