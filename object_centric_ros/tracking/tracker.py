@@ -97,7 +97,7 @@ class EntityTracker:
         self.snapshots: dict[int, SlotState] = {}
         self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
         self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action put an entity, model pixels
-        self.unsettled = False  # an action was executed and its result not yet seen without the robot
+        self.unsettled = False  # the scene may have changed and was not yet seen without the robot
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
 
     def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
@@ -269,6 +269,7 @@ class EntityTracker:
             raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
         with torch.no_grad():
             self.belief, self.scene = belief, self.model.scene(belief)
+        self.positions, self.expected, self.unsettled = {}, {}, True  # the scene may have changed since
         states = self._states()
         self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
 
