@@ -43,17 +43,22 @@ class GaussianMixture:
         return self.sigma ** 2
 
     @torch.no_grad()
-    def gradients(self, image: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
-        """d log p / d colours [B, K, C, H, W] and / d masks [B, K, H, W], the masks taken as free weights.
+    def gradients(self, image: Tensor, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives of the summed log p, in closed form and cut from the graph. With r_k = m_k p_k / p they are
 
-        In closed form: m_k p_k / p (x - C_k) / sigma^2, and p_k / p. The latter, which grows without bound where a
-        slot explains a pixel that its mask shuts out, is held at 1e12.
+        by the colours      r_k (x - C_k) / sigma^2     [B, K, C, H, W]
+        by the mask logits  r_k - m_k sum_j r_j         [B, K, H, W]
+        by the masks        p_k / p                     [B, K, H, W]
+
+        The last takes the masks as free weights, and grows without bound where a slot explains a pixel that its mask
+        shuts out; it is held at 1e12.
         """
         components, log_masks = self.components(image, scene), scene.log_masks
-        weighted = log_masks + components
-        total = self.mix(weighted)[:, None]
-        share = (weighted - total).exp() / self.variance(image.shape[1])
-        return share[:, :, None] * (image[:, None] - scene.colours), (components - total).clamp(max=27.6).exp()
+        total = self.mix(log_masks + components)[:, None]
+        share = (log_masks + components - total).exp()
+        colours = (share / self.variance(image.shape[1]))[:, :, None] * (image[:, None] - scene.colours)
+        logits = share - log_masks.exp() * share.sum(1, keepdim=True)
+        return colours, logits, (components - total).clamp(max=27.6).exp()
 
 
 class UnnormalisedMixture(GaussianMixture):

@@ -42,8 +42,11 @@ def test_closed_form_gradients_equal_autograd(kind: type[GaussianMixture]) -> No
     # mixing weights that are free, as the derivative by a mask takes them
     free = (masks * likelihood.components(image, Scene(colours, scene.mask_logits.double())).exp()).sum(1).log()
     expected = torch.autograd.grad(free.sum(), (colours, masks))
-    got = likelihood.gradients(image, Scene(colours.detach(), masks.detach().log()))
-    assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(got, expected, strict=True))
+    scene = Scene(colours.detach(), masks.detach().log().requires_grad_())
+    by_colours, by_logits, by_masks = likelihood.gradients(image, scene)
+    assert torch.allclose(by_colours, expected[0], rtol=1e-6) and torch.allclose(by_masks, expected[1], rtol=1e-6)
+    (logits,) = torch.autograd.grad(likelihood(image, scene).sum(), scene.mask_logits)
+    assert torch.allclose(by_logits, logits, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize('kind', [GaussianMixture, UnnormalisedMixture])
@@ -59,7 +62,7 @@ def test_feedback_shows_what_it_says() -> None:
     image, scene = scene_of()
     likelihood = GaussianMixture(0.5)
     components = likelihood.components(image, scene)
-    colour_gradient, mask_gradient = likelihood.gradients(image, scene)
+    colour_gradient, _, mask_gradient = likelihood.gradients(image, scene)
     feedback = ImageFeedback(8)
     seen = feedback(image, scene, components, colour_gradient, mask_gradient)
     assert seen.shape == (2, 3, feedback.channels, 8, 8) and feedback.channels == 17

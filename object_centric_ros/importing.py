@@ -1,0 +1,64 @@
+"""`object-centric import`: a published checkpoint as a model file of this package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.models.checkpoint import load_model, save_model
+from object_centric_ros.models.convert import OP3_NAMES, load_published
+from object_centric_ros.models.registry import build_model
+from object_centric_ros.presets import load_preset
+
+NAMES = {'op3': OP3_NAMES}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the sub-command."""
+    parser.add_argument('model', choices=sorted(NAMES), help='whose checkpoint it is')
+    parser.add_argument('file', help='safetensors, or the original file (read without running what it contains)')
+    parser.add_argument('--preset', required=True, help='configuration of the published model, e.g. op3_released_stack')
+    parser.add_argument('--out', required=True, help='model file to write (.safetensors)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and read the result back."""
+    config = load_preset(args.preset)
+    if config.name != args.model:
+        raise InputError('--preset', f'a configuration of {args.model}', f'one of {config.name}')
+    model = build_model(config)
+    load_published(model, read_tensors(args.file), NAMES[args.model], args.file)
+    save_model(args.out, model, {'source': os.path.basename(args.file), 'preset': args.preset})
+    loaded, record = load_model(args.out)
+    count = sum(p.numel() for p in loaded.parameters())
+    print(f'{args.out}: {record["model_id"]}, {count:,} parameters in {len(loaded.state_dict())} tensors')
+    return 0
+
+
+def read_tensors(path: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or, read as data only, of a torch checkpoint.
+
+    Raises:
+        InputError: no such file, or neither of the two.
+    """
+    if not os.path.isfile(path):
+        raise InputError('checkpoint', 'an existing file', path)
+    try:
+        return load_file(path)
+    except SafetensorError:
+        pass
+    try:
+        found = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        raise InputError(f'checkpoint {path}', 'safetensors, or a torch file that holds nothing but tensors',
+                         str(e).splitlines()[0]) from e
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise InputError(f'checkpoint {path}', 'a mapping of names to tensors', type(found).__name__)
+    return dict(found)
