@@ -49,7 +49,14 @@ def standard_normal(model: CycleModel, belief: Belief) -> Belief:
 def parts_prior(model: CycleModel, belief: Belief) -> Belief:
     """Fixed, or what the predictor said."""
     prior = belief.tensors().get('prior')
-    return standard_normal(model, belief) if prior is None else Belief(*prior.chunk(2, -1), belief.memory)
+    if prior is None or not prior.numel():
+        return standard_normal(model, belief)
+    return Belief(*prior.chunk(2, -1), belief.memory)
+
+
+def own_prior(model: CycleModel, belief: Belief) -> Belief:
+    """What a belief itself carries as its prior."""
+    return belief.prior  # type: ignore[attr-defined, no-any-return]
 
 
 _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attention', 'weighed_action': False,
@@ -58,6 +65,13 @@ _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attenti
                 'first_iterations': 0, 'encoder_stride': 1}
 
 SMALL: dict[str, Small] = {
+    'op3': Small(
+        variants={'paper': {}, 'released': {'likelihood': 'released_mixture', 'sees_sample': True, 'bounded': False,
+                                            'pair': 8, 'effect': 4},
+                  'no_actions': {'action_size': 0}},
+        prior=own_prior, gradient=True,
+        fields={'image_size': 16, 'slots': 3, 'action_size': 5, 'deterministic': 6, 'stochastic': 6, 'effect': 12,
+                'decoder_channels': (8, 8), 'refinement_channels': (8, 8), 'first_iterations': 2}),
     'parts': Small(
         variants={
             'tabletop': {},
@@ -65,6 +79,11 @@ SMALL: dict[str, Small] = {
             'no_feedback': {'gradient_feedback': False},
             'paper': _PARTS_PAPER,
             'predicted_prior': _PARTS_PAPER | {'prior': 'predicted'},
+            's_iodine': _PARTS_PAPER | {'refiner': 'iodine', 'action_size': 0, 'predictor': 'none',
+                                        'encoder_stride': 2, 'truncate': 0},
+            'op3': _PARTS_PAPER | {'refiner': 'iodine', 'prior': 'predicted', 'predictor': 'interaction',
+                                   'encoder_stride': 2, 'truncate': 0},
+            'interaction': _PARTS_PAPER | {'predictor': 'interaction'},
             'rollout': _PARTS_PAPER | {'burn_in': 2, 'rollout': 1, 'truncate': 0, 'top_down': False},
             'attention': _PARTS_PAPER | {'action_size': 0, 'predictor': 'none'},
         },
@@ -139,7 +158,8 @@ def warm(model: CycleModel, batch: int, slots: int | None = None, seed: int = 0)
         if slots:
             model.config = replace(changed, slots=slots)
         with torch.no_grad():
-            belief = model.infer(pictures(model, batch, seed).to(next(model.parameters()).dtype), generator=generator)
-            return model.predict(belief, action_for(model, batch, seed)) if model.predicts else belief
+            dtype, action = next(model.parameters()).dtype, action_for(model, batch, seed)
+            belief = model.infer(pictures(model, batch, seed).to(dtype), generator=generator)
+            return model.predict(belief, None if action is None else action.to(dtype)) if model.predicts else belief
     finally:
         model.config = changed

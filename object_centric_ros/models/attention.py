@@ -16,7 +16,8 @@ class TopDownAttention(nn.Module):
 
     Queries are linear in the posterior parameters and the context (action, loss gradient), keys and values in the
     features; the softmax is over slots; an MLP of what a slot attended to, its parameters and the context gives the
-    change that is added. The paper does not say whether that MLP sees the parameters; here it does.
+    change that is added. The paper does not say whether that MLP sees the parameters; here it does. An action is the
+    same for all slots, so the softmax over slots takes it out of the attention again: what shapes it is the gradient.
 
     Args:
         latent: D.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Belief
+from object_centric_ros.models.interaction import InteractionDynamics
 
 
 def fourier(x: Tensor, bands: int = 3) -> Tensor:
@@ -90,3 +91,30 @@ class TransformerLSTM(nn.Module):
             relative = action[:, None, 1:] - belief.mean[..., :2].repeat(1, 1, (action.shape[1] - 1) // 2)
             told = torch.cat([told, fourier(2 * relative.clamp(-1, 1)) * action[:, None, :1]], -1)
         return told
+
+
+class InteractionPredictor(nn.Module):
+    """OP3's pairwise dynamics on posterior parameters, in the place of the transformer and LSTM (PARTS Table 2).
+
+    Args:
+        latent: D; the state of a slot is its mean and log_std.
+        action: A, size of the action vector; 0 = no actions.
+    """
+
+    memory = 0
+
+    def __init__(self, latent: int, action: int) -> None:
+        super().__init__()
+        self.dynamics = InteractionDynamics(2 * latent, action, (latent, latent), pair=0, effect=2 * latent)
+
+    def forward(self, belief: Belief, action: Tensor | None) -> tuple[Belief, Tensor]:
+        """Belief [B, K, D] and action [B, A] or None -> predicted belief and attention to the action [B, K]."""
+        size = self.dynamics.action_size
+        if action is None:
+            action = belief.mean.new_zeros(len(belief.mean), size)
+        state = torch.cat([belief.mean, belief.log_std], -1)
+        (d_mean, d_scale), found = self.dynamics(state, action if size else None)
+        attention = belief.mean.new_zeros(belief.mean.shape[:2]) if found.action_attention is None \
+            else found.action_attention
+        return replace(belief, mean=belief.mean + d_mean.to(belief.mean.dtype),
+                       log_std=(belief.log_std + d_scale.to(belief.mean.dtype)).clamp(-6, 2)), attention

@@ -24,11 +24,12 @@ from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussia
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.decoder import BroadcastDecoder
-from object_centric_ros.models.dynamics import TransformerLSTM
+from object_centric_ros.models.dynamics import InteractionPredictor, TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.initial import InitialBelief, ZeroBelief, place_parked, seed_positions
-from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
+from object_centric_ros.models.iodine_refiner import IodineRefiner
+from object_centric_ros.models.likelihood import LIKELIHOODS, GaussianMixture, Likelihood
 from object_centric_ros.models.parts_config import PartsConfig as PartsConfig
 
 
@@ -37,10 +38,13 @@ class PartsBelief(Belief):
     """A belief whose inference carries more than the posterior.
 
     Attributes:
-        prior: mean and log_std that the predictor gave [B, K, 2D].
+        prior: mean and log_std that the predictor gave [B, K, 2D]; [B, K, 0] where the prior is fixed.
+        state: of the refinement network's LSTM [B, K, S]; S = 0 for slot attention. Predictions keep it: with one
+            refinement a frame, it would be no memory otherwise (OP3, which refines more often, clears it).
     """
 
     prior: Tensor
+    state: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,29 +77,42 @@ class Parts(CycleModel):
         self.predicts = c.predictor != 'none'
         self.plans = self.predicts and c.action_size > 0
         self.parks = c.anchored and c.background_slot
-        self.dynamics = TransformerLSTM(
-            c.latent, c.action_size, c.dynamics_size, c.dynamics_heads, c.dynamics_layers, c.anchored, c.weighed_action
-            ) if self.predicts else None
+        self.dynamics: TransformerLSTM | InteractionPredictor | None = None
+        if c.predictor == 'interaction':
+            self.dynamics = InteractionPredictor(c.latent, c.action_size)
+        elif c.predictor == 'transformer_lstm':
+            self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads,
+                                            c.dynamics_layers, c.anchored, c.weighed_action)
         memory = self.dynamics.memory if self.dynamics else 0
         self.initial = (ZeroBelief(c.latent, memory) if c.initial == 'zero' else
                         InitialBelief(c.latent, memory, c.background_slot, c.anchored))
-        self.encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
-        context = c.action_size + (2 * c.latent if c.gradient_feedback else 0)
-        features = c.encoder_channels[-1]
-        self.refiner: TopDownAttention | SlotAttentionRefiner
-        if c.refiner == 'attention':
-            self.refiner = TopDownAttention(c.latent, features, context, c.attention_size, c.hidden, c.top_down)
-        else:
-            self.refiner = SlotAttentionRefiner(c.latent, features, context, c.attention_size, c.hidden, c.update,
-                                                c.anchored, c.top_down)
-            if c.gradient_feedback:  # silent until a stage with feedback teaches it, as the context of the refiner is
-                nn.init.zeros_(cast(Tensor, self.encoder.convolutions[0].weight)[:, 3:])
+        self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
+        self.encoder = self._encoder() if c.refiner != 'iodine' else None
+        self.refiner = self._refiner()
         self.decoder = (SpatialBroadcastDecoder(c.latent, c.image_size, (c.decoder_channels,) * c.decoder_layers,
                                                 c.decoder_kernel, position='project', activation='relu')
                         if c.decoder == 'broadcast' else
                         BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid,
                                          c.anchored))
-        self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
+
+    def _encoder(self) -> ConvEncoder:
+        c = self.config
+        encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
+        if c.gradient_feedback and c.refiner == 'windowed':
+            # Silent until a stage with feedback teaches it, as the context of the refiner is.
+            nn.init.zeros_(cast(Tensor, encoder.convolutions[0].weight)[:, 3:])
+        return encoder
+
+    def _refiner(self) -> TopDownAttention | SlotAttentionRefiner | IodineRefiner:
+        c = self.config
+        if c.refiner == 'iodine':
+            return IodineRefiner(c.image_size, c.latent, c.encoder_channels, c.encoder_stride, c.hidden,
+                                 cast(GaussianMixture, self.likelihood))
+        features, context = c.encoder_channels[-1], c.action_size + (2 * c.latent if c.gradient_feedback else 0)
+        if c.refiner == 'attention':
+            return TopDownAttention(c.latent, features, context, c.attention_size, c.hidden, c.top_down)
+        return SlotAttentionRefiner(c.latent, features, context, c.attention_size, c.hidden, c.update, c.anchored,
+                                    c.top_down)
 
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> Belief:
         """The belief before the first frame [batch, slots or config.slots, D]."""
@@ -106,9 +123,12 @@ class Parts(CycleModel):
         return self._carrying(Belief(mean, std.log(), memory))
 
     def _carrying(self, belief: Belief) -> Belief:
-        if self.config.prior == 'fixed':
+        predicted, state = self.config.prior == 'predicted', getattr(self.refiner, 'state', 0)
+        if not (predicted or state):
             return belief
-        return PartsBelief(**belief.tensors(), prior=torch.zeros_like(torch.cat([belief.mean, belief.log_std], -1)))
+        shape = belief.mean.shape[:2]
+        return PartsBelief(**belief.tensors(), prior=belief.mean.new_zeros(*shape, 2 * self.config.latent * predicted),
+                           state=belief.mean.new_zeros(*shape, state))
 
     def predict(self, belief: Belief, action: Tensor | None = None) -> Belief:
         """P(lambda_{t-1}, a_{t-1}): guess of the next frame's posterior before it is seen. Action [B, A] or None.
@@ -118,8 +138,9 @@ class Parts(CycleModel):
         if self.dynamics is None:
             return belief
         guess: Belief = self.dynamics(belief, action)[0]
-        return (replace(guess, prior=torch.cat([guess.mean, guess.log_std], -1)) if isinstance(guess, PartsBelief)
-                else guess)
+        if self.config.prior == 'fixed':
+            return guess
+        return replace(cast(PartsBelief, guess), prior=torch.cat([guess.mean, guess.log_std], -1))
 
     def guess(self, belief: Belief, action: Tensor | None) -> Belief:
         """The guess that a frame starts from: predicted; the last belief where things stay without an action."""
@@ -148,8 +169,8 @@ class Parts(CycleModel):
     def loss(self, belief: Belief, scene: Scene, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Negative ELBO of each image (eq. 7): (loss [B], log-likelihood map [B, H, W], KL [B, K]), nats."""
         log_likelihood = self.likelihood(image, scene)
-        if isinstance(belief, PartsBelief):
-            mean, log_std = belief.prior.chunk(2, -1)
+        if self.config.prior == 'predicted':
+            mean, log_std = cast(PartsBelief, belief).prior.chunk(2, -1)
             kl = gaussian_kl_between(belief, Belief(mean, log_std, belief.memory))
         else:
             kl = gaussian_kl(belief)
@@ -181,13 +202,24 @@ class Parts(CycleModel):
             extra = (torch.zeros_like(image[:, :1]) if log_likelihood is None
                      else log_likelihood[:, None].clamp(-20) / 10)
             image = torch.cat([image, extra], 1)
-        return cast(tuple[Tensor, Tensor], self.encoder(image))
+        return cast(tuple[Tensor, Tensor], cast(ConvEncoder, self.encoder)(image))
 
     def refine(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
                features: tuple[Tensor, Tensor] | None = None, feedback: bool = True,
                evaluation: Evaluation | None = None) -> Belief:
-        """The belief after `attend`."""
-        return self.attend(belief, image, action, noise, features, feedback, evaluation)[0]
+        """One refinement (eq. 3), by `attend` or, without slot attention, by IODINE's network."""
+        if not isinstance(self.refiner, IodineRefiner):
+            return self.attend(belief, image, action, noise, features, feedback, evaluation)[0]
+        found = self._evaluated(belief, image, noise, evaluation)
+        belief, state = self.refiner(belief, cast(PartsBelief, belief).state, image, found.scene, found.gradient)
+        return replace(cast(PartsBelief, belief), state=state)
+
+    def _evaluated(self, belief: Belief, image: Tensor, noise: Tensor | None, found: Evaluation | None) -> Evaluation:
+        if found is None:
+            with torch.no_grad():
+                found = self.evaluate(belief, image, noise)
+        assert found.gradient is not None
+        return found
 
     def attend(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None,
                features: tuple[Tensor, Tensor] | None = None, feedback: bool = True,
@@ -214,11 +246,8 @@ class Parts(CycleModel):
         if c.gradient_feedback:
             gradient = belief.mean.new_zeros(*belief.mean.shape[:2], 2 * c.latent)
             if feedback:
-                if evaluation is None:
-                    with torch.no_grad():
-                        evaluation = self.evaluate(belief, image, noise)
-                assert evaluation.gradient is not None
-                gradient, features = evaluation.gradient, self.encode(image, evaluation.log_likelihood.detach())
+                found = self._evaluated(belief, image, noise, evaluation)
+                gradient, features = cast(Tensor, found.gradient), self.encode(image, found.log_likelihood.detach())
             context = torch.cat([context, gradient], -1)
         grid, coordinates = self.encode(image) if features is None else features
         if isinstance(self.refiner, TopDownAttention):

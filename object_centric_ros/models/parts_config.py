@@ -9,8 +9,8 @@ from object_centric_ros.models.cycle import ModelConfig
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.likelihood import LIKELIHOODS
 
-CHOICES = {'refiner': ('windowed', 'attention'), 'prior': ('fixed', 'predicted'),
-           'predictor': ('transformer_lstm', 'none'), 'decoder': ('shuffle', 'broadcast'),
+CHOICES = {'refiner': ('windowed', 'attention', 'iodine'), 'prior': ('fixed', 'predicted'),
+           'predictor': ('transformer_lstm', 'interaction', 'none'), 'decoder': ('shuffle', 'broadcast'),
            'initial': ('learned', 'zero'), 'scored': ('predicted', 'both'), 'update': ('gated', 'additive'),
            'likelihood': tuple(sorted(LIKELIHOODS))}
 
@@ -111,8 +111,9 @@ class PartsConfig(ModelConfig):
         if self.initial == 'zero' and not (self.sampled and self.gradient_feedback):
             raise InputError('model.sampled, model.gradient_feedback', 'true for initial: zero (nothing else tells the '
                              'slots apart)', f'{self.sampled}, {self.gradient_feedback}')
-        if self.refiner == 'iodine' and not self.gradient_feedback:
-            raise InputError('model.gradient_feedback', 'true for refiner: iodine', False)
+        if self.refiner == 'iodine' and not (self.gradient_feedback and self.sampled and self.likelihood == 'mixture'):
+            raise InputError('model.gradient_feedback, sampled, likelihood', 'true, true, mixture for refiner: iodine',
+                             f'{self.gradient_feedback}, {self.sampled}, {self.likelihood}')
         if min(self.burn_in, self.rollout, self.truncate) < 0 or bool(self.rollout) != bool(self.burn_in):
             raise InputError('model.burn_in, rollout, truncate', 'non-negative, and the first two both or neither',
                              f'{self.burn_in}, {self.rollout}, {self.truncate}')
