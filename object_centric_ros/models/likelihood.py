@@ -38,6 +38,10 @@ class GaussianMixture:
         """log sum_k m_k p_k from log m_k p_k: [B, K, H, W] -> [B, H, W]."""
         return torch.logsumexp(weighted, 1)
 
+    def posterior(self, components: Tensor) -> Tensor:
+        """p_k / sum_j p_j from log p_k, both [B, K, H, W]: whose the pixel is if all masks were alike."""
+        return components.softmax(1)
+
     def variance(self, channels: int) -> float:
         """What the squared distance is divided by, twice, in the exponent."""
         return self.sigma ** 2
@@ -79,6 +83,11 @@ class UnnormalisedMixture(GaussianMixture):
     def mix(self, weighted: Tensor) -> Tensor:
         """log(sum_k m_k p_k + 1e-12)."""
         return (weighted.exp().sum(1) + 1e-12).log()
+
+    def posterior(self, components: Tensor) -> Tensor:
+        """p_k / (sum_j p_j + 1e-8)."""
+        p = components.exp()
+        return p / (p.sum(1, keepdim=True) + 1e-8)
 
     def variance(self, channels: int) -> float:
         """sigma^2, times the number of channels."""

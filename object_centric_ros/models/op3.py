@@ -222,7 +222,8 @@ class OP3(CycleModel):
             (colours, logits, divergence.new_tensor(-scale * self.config.beta)), retain_graph=attached)
         if not attached:
             scene, belief = Scene(scene.colours.detach(), scene.mask_logits.detach()), belief.detach()
-        images = self.feedback(image, scene, self.likelihood.components(image, scene), colours, masks)
+        components = self.likelihood.components(image, scene)
+        images = self.feedback(image, scene, components, colours, masks, self.likelihood.posterior(components))
         vectors = [self.mean_norm(by_mean), self.raw_norm(by_raw), belief.mean, belief.raw]
         return images, torch.cat(vectors + [belief.sample(noise)] * self.config.sees_sample, -1)
 

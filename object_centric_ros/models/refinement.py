@@ -61,8 +61,8 @@ class ImageFeedback(nn.Module):
         self.register_buffer('grid', torch.stack(torch.meshgrid(line, line, indexing='xy')), persistent=False)
         self.grid: Tensor
 
-    def forward(self, image: Tensor, scene: Scene, components: Tensor, colour_gradient: Tensor, mask_gradient: Tensor
-                ) -> Tensor:
+    def forward(self, image: Tensor, scene: Scene, components: Tensor, colour_gradient: Tensor, mask_gradient: Tensor,
+                posterior: Tensor | None = None) -> Tensor:
         """Everything that a slot's network sees of the image.
 
         Args:
@@ -70,17 +70,19 @@ class ImageFeedback(nn.Module):
             scene: of K slots.
             components: log p_k of each pixel [B, K, H, W], as if it were slot k's.
             colour_gradient, mask_gradient: of the loss, by the colours [B, K, C, H, W] and masks [B, K, H, W].
+            posterior: of the masks [B, K, H, W], where the likelihood has a form of its own.
 
         Returns:
             [B, K, channels, H, W].
         """
         b, k = scene.mask_logits.shape[:2]
         masks = scene.masks
+        posterior = components.softmax(1) if posterior is None else posterior
         with torch.no_grad():
             explained = masks * components.exp()
             likelihood = explained.sum(1, keepdim=True)
         inputs = [image[:, None].expand(-1, k, -1, -1, -1), scene.colours, masks[:, :, None],
-                  scene.mask_logits[:, :, None], components.softmax(1)[:, :, None],
+                  scene.mask_logits[:, :, None], posterior[:, :, None],
                   self.mask_norm(mask_gradient.detach()[:, :, None]),
                   self.likelihood_norm(likelihood[:, :, None]).expand(-1, k, -1, -1, -1)]
         if self.leave_one_out_norm is not None:
