@@ -1,0 +1,93 @@
+"""Painting for the flat worlds: small patches set into many images at once.
+
+Pixel (column u, row v) has its centre at (u + 0.5, v + 0.5); x points right, y down, both in pixels. A patch covers the
+square of pixels around an object; images are painted on a margin that takes up what falls outside.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+OVERLAP = 255
+"""Label of a pixel that more than one object covers."""
+
+
+class Canvas:
+    """Images of one kind, with a margin around each.
+
+    Args:
+        images: how many, N.
+        size: side of an image (pixels).
+        side: side of the largest patch (pixels).
+        shape: of one pixel, e.g. (3,) for colours.
+        dtype: of a value.
+    """
+
+    def __init__(self, images: int, size: int, side: int, shape: tuple[int, ...] = (), dtype: type = np.uint8) -> None:
+        self.size, self.side, self.width = size, side, size + 2 * side
+        self.padded = np.zeros((images, self.width, self.width, *shape), dtype)
+        self.flat = self.padded.reshape(-1, *shape)
+
+    def corners(self, centres: NDArray[np.float64]) -> NDArray[np.int64]:
+        """First column and row [N, 2] of the patches around these centres [N, 2], in pixels of the image."""
+        corner = np.floor(centres).astype(np.int64) - self.side // 2
+        return np.clip(corner, -self.side, self.size)
+
+    def places(self, corners: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices [N, side, side] into `flat` of the patches at `corners` [N, 2] of the images `rows` [N]."""
+        start = (rows * self.width + corners[:, 1] + self.side) * self.width + corners[:, 0] + self.side
+        offset = np.arange(self.side)
+        return start[:, None, None] + (offset[:, None] * self.width + offset)
+
+    def images(self) -> NDArray:
+        """The images [N, size, size, ...] without their margins."""
+        inner = slice(self.side, self.side + self.size)
+        return np.ascontiguousarray(self.padded[:, inner, inner])
+
+
+def offsets(corners: NDArray[np.int64], centres: NDArray[np.float64], side: int) -> tuple[NDArray, NDArray]:
+    """How far the pixel centres of patches lie from `centres` [N, 2]: x [N, 1, side] and y [N, side, 1]."""
+    away = corners + 0.5 - centres
+    steps = np.arange(side)
+    return away[:, 0, None, None] + steps, away[:, 1, None, None] + steps[:, None]
+
+
+def paint_discs(centres: NDArray[np.floating], radii: NDArray[np.floating], present: NDArray[np.bool_], size: int,
+                marked: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Labels of discs, and the pixels of some of them.
+
+    A pixel belongs to a disc when its centre lies within the radius.
+
+    Args:
+        centres: [N, K, 2] (pixels).
+        radii: [N, K] (pixels).
+        present: [N, K], which discs there are.
+        size: side of an image (pixels).
+        marked: [N, K], the discs whose pixels are asked for.
+
+    Returns:
+        Labels [N, size, size]: 0 background, k + 1 for disc k, `OVERLAP` where discs overlap; pixels of marked discs
+        [N, size, size].
+    """
+    side = 2 * int(np.ceil(np.where(present, radii, 0).max(initial=0))) + 2
+    labels, marks = Canvas(len(centres), size, side), Canvas(len(centres), size, side, dtype=np.bool_)
+    for k in range(centres.shape[1]):
+        rows = np.flatnonzero(present[:, k])
+        centre = centres[rows, k].astype(np.float64)
+        corners = labels.corners(centre)
+        x, y = offsets(corners, centre, side)
+        inside = x * x + y * y <= radii[rows, k, None, None].astype(np.float64) ** 2
+        places = labels.places(corners, rows)
+        before = labels.flat[places]
+        labels.flat[places] = np.where(inside, np.where(before == 0, k + 1, OVERLAP), before)
+        chosen = marked[rows, k]
+        marks.flat[places[chosen]] |= inside[chosen]
+    return labels.images(), marks.images()
+
+
+def hsv_to_rgb(hsv: NDArray[np.float64]) -> NDArray[np.float64]:
+    """RGB [..., 3] in [0, 1] of hue, saturation and value [..., 3] in [0, 1]."""
+    h, s, v = hsv[..., :1], hsv[..., 1:2], hsv[..., 2:]
+    k = (np.array([5.0, 3.0, 1.0]) + 6 * h) % 6
+    return v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1)

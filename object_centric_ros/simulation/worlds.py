@@ -1,0 +1,51 @@
+"""The worlds that episodes can be generated in, and what each promises.
+
+A world makes episodes from a frozen configuration and one seed for each episode. Episode i of a set with seed s has the
+seed (s, i), so it holds the same bits whatever it is generated with: any number of workers, any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from object_centric_ros.simulation import balls
+
+Seed = Sequence[int]
+"""What `numpy.random.default_rng` takes: the seed of the set and the number of the episode."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A world that episodes can be generated in.
+
+    Attributes:
+        name: of the world, as on the command line.
+        summary: one line for people.
+        config: frozen dataclass with plain fields and defaults; refuses impossible values with InputError.
+        make_batch: (config, N seeds) -> field -> array [N, ...]. Always `frames` uint8 [N, T, H, W, C], C is 1 or 3.
+            Where the world has them: `actions` float32 [N, T-1, ...], row t between frames t and t+1; `labels` uint8
+            [N, T, H, W], 0 background, i+1 object i, 255 where a world marks overlaps; `positions` and `velocities`
+            float32 [N, T, K, 2 or 3], NaN for objects that are not there; and fields of its own.
+        meta: config -> JSON-able facts for the file: `generator`, `generator_version` and what readers need.
+        fields: field -> what it holds, with shape and units, for the data card.
+        presets: name -> changed fields of the configuration, for the papers' data sets.
+    """
+
+    name: str
+    summary: str
+    config: type
+    make_batch: Callable[[Any, Sequence[Seed]], dict[str, NDArray]]
+    meta: Callable[[Any], dict[str, Any]]
+    fields: Mapping[str, str]
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+WORLDS: dict[str, World] = {world.name: world for world in (
+    World('balls', 'bouncing balls (R-NEM A.1; the coloured ones of OP3)', balls.BallsConfig, balls.make_batch,
+          balls.meta, balls.FIELDS, balls.PRESETS),
+)}
+"""Name -> world."""
