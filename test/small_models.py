@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.obai import OBAI, OBAIBelief
 from object_centric_ros.models.registry import MODELS, build_model
 
 
@@ -25,7 +27,8 @@ class Small:
 
     Attributes:
         variants: fields of small configurations, by a name for the test's id; each is tested.
-        prior: the Gaussian that the KL of `loss` is taken to, as a belief; None for a model without a KL.
+        prior: the diagonal Gaussian that the KL of `loss` is taken to, as a belief.
+        log_prior: for any other prior, its log density [N, K] at samples [N, K, D]. A model without a KL has neither.
         gradient: refinement uses the gradient of `loss` with respect to the belief's mean.
         untrained: beginnings of the names of parameters that `episode_loss` gives no gradient.
         frames: T that `episode_loss` is tested with.
@@ -34,6 +37,7 @@ class Small:
 
     variants: dict[str, dict[str, Any]]
     prior: Callable[[CycleModel, Belief], Belief] | None = None
+    log_prior: Callable[[CycleModel, Belief, Tensor], Tensor] | None = None
     gradient: bool = False
     untrained: tuple[str, ...] = ()
     frames: int = 3
@@ -59,12 +63,31 @@ def own_prior(model: CycleModel, belief: Belief) -> Belief:
     return belief.prior  # type: ignore[attr-defined, no-any-return]
 
 
+def obai_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
+    """Eq. 5-6 from a known past that is integrated out, and eq. 7 of the action, which is sampled."""
+    assert isinstance(model, OBAI) and isinstance(belief, OBAIBelief)
+    (s, rate), (v, v_rate) = z.chunk(2, -1), belief.prior_variance.sqrt().chunk(2, -1)
+    before, speed = belief.prior_mean.chunk(2, -1)
+    q = Normal(belief.action_mean, belief.action_log_std.exp())
+    a = q.mean + q.stddev * torch.randn(len(z), *q.mean.shape[1:], generator=torch.Generator().manual_seed(9))
+    action = (Normal(belief.told, model.config.sigma_action).log_prob(a) - q.log_prob(a)).sum(-1)
+    pushed = speed + a @ model.dynamics.effect.T * belief.acted
+    state = Normal(pushed, v_rate).log_prob(rate) + Normal(before + rate, v).log_prob(s)
+    return state.sum(-1) + action * belief.acted[..., 0]
+
+
 _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attention', 'weighed_action': False,
                 'decoder': 'broadcast', 'initial': 'zero', 'sampled': True, 'likelihood': 'mixture', 'beta': 0.5,
                 'still': False, 'scored': 'predicted', 'truncate': 2, 'decoder_layers': 2, 'decoder_kernel': 3,
                 'first_iterations': 0, 'encoder_stride': 1}
 
 SMALL: dict[str, Small] = {
+    'obai': Small(
+        variants={'paper': {}, 'table': {'decoder_reads': 'belief'}, 'stream': {'joint': False},
+                  'no_actions': {'action_size': 0, 'joint': False}},
+        log_prior=obai_prior, gradient=True,
+        fields={'image_size': 32, 'slots': 3, 'latent': 4, 'decoder_channels': (8, 8), 'refine_channels': (8, 8, 8),
+                'refine_hidden': 16, 'refine_size': 16, 'action_hidden': 8, 'first_iterations': 2, 'iterations': 2}),
     'op3': Small(
         variants={'paper': {}, 'released': {'likelihood': 'released_mixture', 'sees_sample': True, 'bounded': False,
                                             'pair': 8, 'effect': 4},

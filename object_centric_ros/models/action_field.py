@@ -1,4 +1,4 @@
-"""Action fields: accelerations at pixels, and what they amount to for each slot (OBAI section 2.2, appendices B.2, D).
+"""Action fields: accelerations at pixels, and what they amount to for each slot (OBAI section 2.2, appendix D).
 
 A field psi [B, 2, H, W] gives the acceleration (u right, v down; pixels per frame squared) applied at each pixel; zero
 almost everywhere. A slot receives the sum over the pixels that are its own.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def object_actions(masks: Tensor, field: Tensor) -> Tensor:
@@ -61,30 +61,3 @@ def action_kl(mean: Tensor, log_std: Tensor, told: Tensor, sigma: float) -> Tens
     """
     squared = (mean - told) ** 2 + (2 * log_std).exp()
     return (0.5 * (squared / sigma ** 2 - 1) - log_std + math.log(sigma)).sum(-1)
-
-
-class ActionRefiner(nn.Module):
-    """The refinement network of the action beliefs, one for all slots (table of appendix B.2): LSTM, then linear.
-
-    It reads the 2 A parameters, their gradients and the expected action of the slot (10 numbers for A = 2) and gives
-    what to add to the parameters. The gradients come as they are, as the paper says nothing of normalising them.
-
-    Args:
-        action_size: A.
-        size: of the LSTM (the paper: 32).
-    """
-
-    def __init__(self, action_size: int, size: int = 32) -> None:
-        super().__init__()
-        self.memory = 2 * size
-        self.lstm = nn.LSTMCell(5 * action_size, size)
-        self.head = nn.Linear(size, 2 * action_size)
-
-    def forward(self, mean: Tensor, log_std: Tensor, gradients: Tensor, told: Tensor, memory: Tensor
-                ) -> tuple[Tensor, Tensor, Tensor]:
-        """New mean, log_std [B, K, A] and memory [B, K, M]; gradients [B, K, 2A], told [B, K, A], memory [B, K, M]."""
-        x = torch.cat([mean, log_std, gradients, told], -1)
-        h, c = memory.flatten(0, 1).chunk(2, -1)
-        h, c = self.lstm(x.flatten(0, 1), (h, c))
-        d_mean, d_log_std = self.head(h).unflatten(0, mean.shape[:2]).chunk(2, -1)
-        return mean + d_mean, log_std + d_log_std, torch.cat([h, c], -1).unflatten(0, mean.shape[:2])

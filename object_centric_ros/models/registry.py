@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from object_centric_ros.models.cycle import CycleModel, ModelConfig
 from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.obai import OBAI, OBAIConfig
 from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.parts import Parts, PartsConfig
 
 MODELS: dict[str, tuple[type[ModelConfig], type[CycleModel]]] = {
+    'obai': (OBAIConfig, OBAI),
     'op3': (OP3Config, OP3),
     'parts': (PartsConfig, Parts),
 }

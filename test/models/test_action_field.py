@@ -9,7 +9,6 @@ import torch
 from torch.distributions import Normal
 
 from object_centric_ros.models.action_field import (
-    ActionRefiner,
     action_kl,
     object_actions,
     place_actions,
@@ -96,17 +95,3 @@ def test_action_kl_is_the_expectation_that_the_paper_samples() -> None:
     assert torch.allclose(got[0], sampled.mean(0), rtol=0.01)
     least = action_kl(told, torch.full_like(told, math.log(0.3)), told, 0.3)
     assert torch.allclose(least, torch.zeros_like(least), atol=1e-12)
-
-
-def test_refinement_network_has_the_size_of_the_table() -> None:
-    """Inputs 10, LSTM 32, linear 4 (appendix B.2); each slot on its own."""
-    torch.manual_seed(0)
-    network = ActionRefiner(2)
-    assert network.lstm.weight_ih.shape == (4 * 32, 10)
-    assert network.head.weight.shape == (4, 32)
-    mean, log_std, told = torch.randn(3, 2, 3, 2)
-    gradients, memory = torch.randn(2, 3, 4), torch.zeros(2, 3, network.memory)
-    together = network(mean, log_std, gradients, told, memory)
-    alone = network(*(x[1:, 2:] for x in (mean, log_std, gradients, told, memory)))
-    for whole, part in zip(together, alone, strict=True):
-        assert torch.allclose(whole[1, 2], part[0, 0], atol=1e-6)

@@ -1,0 +1,370 @@
+"""OBAI: object-based active inference (van Bergen and Lanillos 2022).
+
+Each slot is a Gaussian belief over a state and its rate of change (s, s'); actions accelerate it.
+
+    predict  s' += D a,  s += s',  a_k = sum_i m_ik psi_i of the action field psi            eq. 5-7
+    decode   p(o_i | s) = sum_k softmax_k(pi_i(s_k)) N(g_i(s_k), sigma_o^2)                  eq. 1-4
+    refine   lambda += R(lambda, grad L, image, ...), 4 times a frame; action beliefs too    section 2.3
+    loss     L = KL(q(s, s') || dynamics) + KL(q(a) || field) - beta E log p(o | s)          eq. 8, 15
+
+All frames of an episode are inferred together (`joint`), a new one joining every 4 iterations (appendix B). In a stream
+each frame is inferred from the belief about the one before, integrated out: the same loss with a window of one frame.
+Closed-form goals and plans for these beliefs are in `preferences`.
+
+Where the paper is silent or at odds with itself:
+- Parameters lambda: mean and log standard deviation. LSTM memories of a new frame are zero. Gradients are constants to
+  the training (no second derivatives), as in IODINE.
+- Appendix B.1 gives the decoder the 2 L numbers lambda of s; eq. 1, 3 and 22 a sample of s. `decoder_reads` has both;
+  of lambda the mean is sampled in either case: it is what makes slots that start from one lambda_0 differ.
+- A predicted belief takes mean and marginal variance of the dynamics.
+- Beliefs over the action before frame t begin with frame t, at p(a | psi) for the expected assignment. The first frame
+  has none before it, and frames before which nothing was told have a = 0.
+- Eq. 20-21 sample a; given the sampled assignment its expectation is known and used.
+- L^(n) of eq. 16 is the loss of the frames that have joined by iteration n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from object_centric_ros.models.action_field import (
+    action_kl,
+    object_actions,
+    sample_assignment,
+    temperature_at,
+)
+from object_centric_ros.models.belief import Belief, Scene
+from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
+from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.generalised import LinearDynamics, Transition, expected_kl
+from object_centric_ros.models.likelihood import GaussianMixture
+from object_centric_ros.models.refinement import ImageFeedback, RefinementNetwork, StandardNorm
+
+
+@dataclass(frozen=True)
+class OBAIConfig(ModelConfig):
+    """Sizes and constants, the paper's by default (appendices B and C.2).
+
+    Attributes:
+        latent: L, features of s and of s'.
+        action_size: 2 = action fields of (u, v) accelerations in pixels; 0 = things move by themselves only.
+        first_iterations, iterations: refinements of a first frame and of each later one.
+        joint: whether `episode_loss` infers all frames of an episode together; False: one after the other, as tracking
+            does.
+        decoder_reads: 'state': a sample of s; 'belief': its log standard deviation too (the table of appendix B.1).
+        beta: weight of the reconstruction (eq. 15).
+        sigma_image, sigma_state, sigma_action: sigma_o, sigma_s, sigma_psi.
+        temperature_start, temperature_end, temperature_steps: of the Gumbel-softmax, over the optimisation steps.
+        decoder_channels: hidden convolutions of the decoder.
+        refine_channels, refine_hidden, refine_size: convolutions, linear layer and LSTM of the refinement network.
+        action_hidden: LSTM of the action refinement network.
+    """
+
+    name: ClassVar[str] = 'obai'
+    slots: int = 4
+    action_size: int = 2
+    iterations: int = 4
+    latent: int = 16
+    joint: bool = True
+    decoder_reads: str = 'state'
+    beta: float = 5.0
+    sigma_image: float = 0.3
+    sigma_state: float = 0.1
+    sigma_action: float = 0.3
+    temperature_start: float = 1.0
+    temperature_end: float = 0.1
+    temperature_steps: int = 100_000
+    decoder_channels: tuple[int, ...] = (32, 32, 32, 32)
+    refine_channels: tuple[int, ...] = (32, 32, 32)
+    refine_hidden: int = 128
+    refine_size: int = 128
+    action_hidden: int = 32
+
+    def __post_init__(self) -> None:
+        if self.action_size not in (0, 2):
+            raise InputError('model.action_size', '2 (action fields) or 0', self.action_size)
+        if self.decoder_reads not in ('state', 'belief'):
+            raise InputError('model.decoder_reads', 'state or belief', self.decoder_reads)
+        for name in ('beta', 'sigma_image', 'sigma_state', 'sigma_action', 'temperature_start', 'temperature_end',
+                     'temperature_steps', 'latent', 'slots', 'first_iterations', 'iterations'):
+            if getattr(self, name) <= 0:
+                raise InputError(f'model.{name}', 'more than 0', getattr(self, name))
+
+
+@dataclass(frozen=True)
+class OBAIBelief(Belief):
+    """Beliefs over states and actions at one frame, and the prior that the frame before gives them.
+
+    mean and log_std [B, K, 2L] are of (s, s'), memory of the refinement network.
+
+    Attributes:
+        prior_mean, prior_variance: of the `Transition` to this frame, without the action [B, K, 2L].
+        prior_spread: variance of prior_mean that is not integrated out but averaged over (eq. 8) [B, K, 2L].
+        coupling: [B, K, 1], 0 for a first frame, 1 for later ones.
+        action_mean, action_log_std: belief over the slot's acceleration before this frame, pixels [B, K, A].
+        told: sum_i m_ik psi_i, what the action field says it is [B, K, A].
+        acted: [B, K, 1], 1 where there was an action field, else 0.
+        action_memory: of the action refinement network.
+    """
+
+    prior_mean: Tensor
+    prior_variance: Tensor
+    prior_spread: Tensor
+    coupling: Tensor
+    action_mean: Tensor
+    action_log_std: Tensor
+    told: Tensor
+    acted: Tensor
+    action_memory: Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the images of a window of frames say of the beliefs about them.
+
+    Attributes:
+        loss: [B], of the whole window.
+        scene, log_likelihood, kl: of each frame [B * F, ...].
+        seen: what the state refinement network sees of each frame [B * F, K, 16, H, W].
+        expected: sum_i m_ik psi_i [B * F, K, A].
+        gradients: of the loss by mean, log_std, action_mean and action_log_std.
+    """
+
+    loss: Tensor
+    scene: Scene
+    log_likelihood: Tensor
+    kl: Tensor
+    seen: Tensor
+    expected: Tensor
+    gradients: tuple[Tensor, ...]
+
+
+class OBAI(CycleModel):
+    """The model; its methods are the cycle. Images are float32 [B, 3, H, W] in [0, 1]."""
+
+    paper = 'van Bergen and Lanillos 2022'
+    predicts = True
+    config: OBAIConfig
+
+    def __init__(self, config: OBAIConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.plans = c.action_size > 0
+        self.action_format = 'field' if c.action_size else 'none'
+        self.initial_mean = nn.Parameter(0.1 * torch.randn(2 * c.latent))
+        self.initial_log_std = nn.Parameter(torch.zeros(2 * c.latent))
+        reads = c.latent * (2 if c.decoder_reads == 'belief' else 1)
+        self.decoder = SpatialBroadcastDecoder(reads, c.image_size, c.decoder_channels)
+        self.likelihood = GaussianMixture(c.sigma_image)
+        self.dynamics = LinearDynamics(c.latent, c.action_size, c.sigma_state)
+        self.feedback = ImageFeedback(c.image_size, leave_one_out=False)
+        self.norms = nn.ModuleList(StandardNorm(2 * c.latent, False, 1e-5) for _ in range(2))
+        self.refiner = RefinementNetwork(self.feedback.channels, 8 * c.latent, (4 * c.latent,), c.refine_channels,
+                                         stride=2, padding='valid', image_size=c.image_size, pool='flatten',
+                                         hidden=c.refine_hidden, memory=c.refine_size, additive=True)
+        self.action_refiner = RefinementNetwork(0, 5 * c.action_size, (2 * c.action_size,), (), memory=c.action_hidden,
+                                                additive=True) if c.action_size else None
+
+    def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> OBAIBelief:
+        """lambda_0, the same for all slots, under the prior N(0, 1) (section 2.3). Sampling tells the slots apart."""
+        k = slots or self.config.slots
+        mean, log_std = (p.expand(batch, k, -1) for p in (self.initial_mean, self.initial_log_std))
+        return self._first(mean, log_std, mean.new_zeros(batch, k, 2 * self.config.refine_size))
+
+    def restore(self, mean: Tensor, std: Tensor, memory: Tensor) -> OBAIBelief:
+        """The belief from mean, std [B, K, 2L] and memory, as if it were of a first frame."""
+        return self._first(mean, std.log(), memory)
+
+    def _first(self, mean: Tensor, log_std: Tensor, memory: Tensor) -> OBAIBelief:
+        zero, nothing = torch.zeros_like(mean), mean.new_zeros(*mean.shape[:2], self.config.action_size)
+        return OBAIBelief(mean, log_std, memory, zero, torch.ones_like(mean), zero, zero[..., :1],
+                          *self._told(nothing, 0))
+
+    def _told(self, told: Tensor, acted: int) -> tuple[Tensor, ...]:
+        """Action beliefs N(told, sigma_psi^2) [B, K, A] (eq. 7), told, acted and an empty memory."""
+        log_std = torch.full_like(told, math.log(self.config.sigma_action))
+        memory = told.new_zeros(*told.shape[:2], 2 * self.config.action_hidden)
+        return told, log_std, told, told.new_full((*told.shape[:2], 1), acted), memory
+
+    def predict(self, belief: Belief, action: Tensor | None = None) -> OBAIBelief:
+        """The belief that the dynamics extrapolate (eq. 5-6), with itself as the prior of what follows.
+
+        Args:
+            action: field [B, 2, H, W] of accelerations in pixels, or None for no action.
+        """
+        mean, variance = belief.mean, (2 * belief.log_std).exp()
+        told, acted = mean.new_zeros(*mean.shape[:2], self.config.action_size), 0
+        if action is not None and self.config.action_size:
+            size = self.config.image_size
+            if action.shape != (len(mean), 2, size, size):
+                raise InputError('action field', f'{[len(mean), 2, size, size]}', list(action.shape))
+            told, acted = object_actions(self.scene(belief).masks, action), 1
+        zero = torch.zeros_like(mean)
+        past = self.dynamics.marginalised(mean, variance)
+        fresh = OBAIBelief(zero, zero, mean.new_zeros(*mean.shape[:2], 2 * self.config.refine_size), past.mean,
+                           past.variance, zero, torch.ones_like(mean[..., :1]), *self._told(told, acted))
+        prior, spread = self.prior(fresh)
+        mean, variance = Transition(prior.mean, prior.variance + spread, prior.coupling).marginal()
+        return replace(fresh, mean=mean, log_std=0.5 * variance.log())
+
+    def latents(self, belief: Belief, noise: Tensor | None = None) -> Tensor:
+        """A sample of s, or its mean [B, K, L]; with decoder_reads = 'belief' its log standard deviation behind it."""
+        state = belief.sample(noise).chunk(2, -1)[0]
+        return state if self.config.decoder_reads == 'state' else torch.cat([state, belief.log_std.chunk(2, -1)[0]], -1)
+
+    def decode(self, z: Tensor) -> Scene:
+        """Latents [B, K, Z] -> scene (eq. 1-2)."""
+        return self.decoder(z)
+
+    def prior(self, belief: OBAIBelief) -> tuple[Transition, Tensor]:
+        """p(s_t, s'_t | past, action) with the mean action, and the variance of its mean (eq. 5-6)."""
+        mean = self.dynamics.pushed(belief.prior_mean, belief.acted * belief.action_mean)
+        spread = self.dynamics.widened(belief.prior_spread, belief.acted * (2 * belief.action_log_std).exp())
+        return Transition(mean, belief.prior_variance, belief.coupling), spread
+
+    def loss(self, belief: Belief, scene: Scene, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """L of eq. 15: (loss [B], log-likelihood map [B, H, W], KL of state and action [B, K]), nats."""
+        assert isinstance(belief, OBAIBelief)
+        log_likelihood = self.likelihood(image, scene)
+        kl = expected_kl(belief.mean, belief.log_std, *self.prior(belief))
+        kl = kl + belief.acted[..., 0] * action_kl(belief.action_mean, belief.action_log_std, belief.told,
+                                                   self.config.sigma_action)
+        return kl.sum(1) - self.config.beta * log_likelihood.sum((1, 2)), log_likelihood, kl
+
+    def look(self, belief: OBAIBelief, images: Tensor, noise: Tensor | None, fields: Tensor | None = None,
+             frames: int = 1, temperature: float = 1.0, generator: torch.Generator | None = None) -> Look:
+        """Loss and gradients of the beliefs about a window of frames.
+
+        Args:
+            belief: of B * F frames, those of one window next to each other; in each window the first frame has its
+                prior in its fields, the others have it from the frame before (eq. 8).
+            images: [B * F, 3, H, W].
+            noise: [B * F, K, 2L], of the decoded sample, or None.
+            fields: action field before each frame [B, F, 2, H, W].
+            frames: F.
+            temperature, generator: of the sampled assignment of pixels (appendix D).
+        """
+        learns = torch.is_grad_enabled()
+        with torch.enable_grad():
+            parameters = [p if learns and p.requires_grad else p.detach().requires_grad_()
+                          for p in (belief.mean, belief.log_std, belief.action_mean, belief.action_log_std)]
+            names = ('mean', 'log_std', 'action_mean', 'action_log_std')
+            belief = replace(belief, **dict(zip(names, parameters, strict=True)))
+            scene = self.scene(belief, noise)
+            expected = belief.told
+            if frames > 1:
+                belief, expected = self._link(belief, scene, fields, frames, temperature, generator)
+            loss, log_likelihood, kl = self.loss(belief, scene, images)
+            gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=learns)
+        colours, _, masks = (-self.config.beta * g for g in self.likelihood.gradients(images, scene))
+        seen = self.feedback(images, scene, self.likelihood.components(images, scene), colours, masks)
+        return Look(loss.unflatten(0, (-1, frames)).sum(1), scene, log_likelihood, kl, seen, expected, gradients)
+
+    def _link(self, belief: OBAIBelief, scene: Scene, fields: Tensor | None, frames: int, temperature: float,
+              generator: torch.Generator | None) -> tuple[OBAIBelief, Tensor]:
+        """The belief with later frames' priors from the beliefs before them, and the expected actions [B * F, K, A].
+
+        The past is not integrated out here: the beliefs about it are independent factors of q (eq. 8).
+        """
+        def later(ours: Tensor, before: Tensor) -> Tensor:
+            """The first frame's own, and for each later frame what belongs to the one before."""
+            rows, past = ours.unflatten(0, (-1, frames)), before.unflatten(0, (-1, frames))
+            return torch.cat([rows[:, :1], past[:, :-1]], 1).flatten(0, 1)
+        given = self.dynamics.given(belief.mean)
+        told = expected = belief.told
+        if fields is not None and self.config.action_size:
+            after = torch.cat([fields[:, 1:], fields[:, :1]], 1).flatten(0, 1)  # the field that follows each frame
+            sample = sample_assignment(scene.log_masks, temperature, generator)
+            told = later(told, object_actions(sample, after))
+            expected = later(expected, object_actions(scene.masks, after))
+        return replace(belief, prior_mean=later(belief.prior_mean, given.mean), told=told,
+                       prior_variance=later(belief.prior_variance, given.variance),
+                       prior_spread=later(belief.prior_spread, (2 * belief.log_std).exp())), expected
+
+    def update(self, belief: OBAIBelief, look: Look) -> OBAIBelief:
+        """One iteration of the refinement networks, each slot and frame on its own."""
+        d_mean, d_log_std = (norm(g.detach()) for norm, g in zip(self.norms, look.gradients[:2], strict=True))
+        parameters = torch.cat([belief.mean, belief.log_std], -1)
+        new, h, c = self.refiner(look.seen, torch.cat([parameters, d_mean, d_log_std], -1), parameters,
+                                 *belief.memory.chunk(2, -1))
+        mean, log_std = new.chunk(2, -1)
+        belief = replace(belief, mean=mean, log_std=log_std, memory=torch.cat([h, c], -1))
+        if self.action_refiner is None:
+            return belief
+        parameters = torch.cat([belief.action_mean, belief.action_log_std], -1)
+        vectors = torch.cat([parameters, *(g.detach() for g in look.gradients[2:]), look.expected], -1)
+        new, h, c = self.action_refiner(None, vectors, parameters, *belief.action_memory.chunk(2, -1))
+        action_mean, action_log_std = torch.where(belief.acted > 0, new, parameters).chunk(2, -1)
+        return replace(belief, action_mean=action_mean, action_log_std=action_log_std,
+                       action_memory=torch.cat([h, c], -1))
+
+    def refine(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None
+               ) -> OBAIBelief:
+        """One iteration on one frame, given the beliefs about the frame before; `predict` has taken in the action."""
+        assert isinstance(belief, OBAIBelief)
+        return self.update(belief, self.look(belief, image, noise))
+
+    def noise(self, belief: Belief, generator: torch.Generator | None) -> Tensor:
+        """Every iteration decodes a sample (eq. 22)."""
+        return gaussian_noise(belief.mean.shape, generator, belief.mean)
+
+    def iterations(self, images: Tensor, actions: Tensor | None, generator: torch.Generator | None,
+                   temperature: float) -> Iterator[tuple[OBAIBelief, Look]]:
+        """Inference of an episode (appendix B): after each iteration the beliefs and the look that judges them.
+
+        With `joint` they are of all frames so far, [B * F, K, ...], else of the newest.
+
+        Args:
+            images: [B, T, 3, H, W].
+            actions: fields before each frame [B, T, 2, H, W] (the first is not read), or None.
+        """
+        b, c = len(images), self.config
+        window = newest = self.start(b)
+        for t in range(images.shape[1]):
+            if t:
+                newest = self.predict(newest, None if actions is None else actions[:, t])
+                window = _join(window, newest, b) if c.joint else newest
+            first = 0 if c.joint else t
+            frames, fields = t + 1 - first, None if actions is None else actions[:, first:t + 1]
+            seen = images[:, first:t + 1].flatten(0, 1)
+            now = self.look(window, seen, self.noise(window, generator), fields, frames, temperature, generator)
+            for _ in range(c.iterations if t else c.first_iterations):
+                window = self.update(window, now)
+                now = self.look(window, seen, self.noise(window, generator), fields, frames, temperature, generator)
+                yield window, now
+            newest = window.map(lambda x: x.unflatten(0, (b, -1))[:, -1])
+
+    def episode_loss(self, images: Tensor, actions: Tensor | None, step: int, generator: torch.Generator
+                     ) -> tuple[Tensor, Terms]:
+        """The composite loss sum_n n / N L^(n) (eq. 16) over N iterations, mean over the batch.
+
+        Args:
+            images: [B, T, 3, H, W].
+            actions: fields before each frame [B, T, 2, H, W], or None.
+            step: optimisation steps so far; lowers the temperature of the sampled assignment.
+        """
+        c = self.config
+        temperature = temperature_at(step, c.temperature_start, c.temperature_end, c.temperature_steps)
+        total = c.first_iterations + c.iterations * (images.shape[1] - 1)
+        loss = images.new_zeros(())
+        for n, (_, look) in enumerate(self.iterations(images, actions, generator, temperature), 1):
+            loss = loss + n / total * look.loss.mean()
+        composed = look.scene.image.unflatten(0, (len(images), -1))
+        terms = {'nll': -look.log_likelihood.sum((1, 2)).mean().item(), 'kl': look.kl.sum(1).mean().item(),
+                 'mse': (composed - images[:, -composed.shape[1]:]).square().mean().item(),
+                 'temperature': temperature}
+        return loss, terms
+
+
+def _join(window: OBAIBelief, newest: OBAIBelief, batch: int) -> OBAIBelief:
+    """Windows [B * F, ...] and a frame more for each [B, ...] -> [B * (F + 1), ...]."""
+    theirs = newest.tensors()
+    return replace(window, **{k: torch.cat([v.unflatten(0, (batch, -1)), theirs[k][:, None]], 1).flatten(0, 1)
+                              for k, v in window.tensors().items()})
