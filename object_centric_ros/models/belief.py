@@ -80,10 +80,13 @@ class Scene:
     Attributes:
         colours: [B, K, C, H, W], mean image of each slot.
         mask_logits: [B, K, H, W], before the softmax over slots.
+        empty: pixels where no slot draws anything [B, H, W] (bool), of models whose slots draw things alone; their
+            masks mean nothing there. None: every pixel is some slot's.
     """
 
     colours: Tensor
     mask_logits: Tensor
+    empty: Tensor | None = None
 
     @property
     def log_masks(self) -> Tensor:
