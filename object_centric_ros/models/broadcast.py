@@ -27,7 +27,8 @@ class SpatialBroadcastDecoder(nn.Module):
         image_size: H = W of the output.
         channels: widths of the hidden convolutions.
         kernel: size of all convolutions, or of each (one more than `channels`); odd.
-        padding: 'same', or 'valid': the latent is tiled over a margin too, which the convolutions take away.
+        padding: 'same', 'valid', or the width of every layer's padding. What the convolutions take away by it is tiled
+            too, as a margin around the image.
         position: 'concatenate': (u, v) in [-1, 1], edge pixels at -1 and 1, as two channels behind the latent;
             'project': a linear map of (1 - v, v, u, 1 - u) in [0, 1] added to it.
         activation: 'elu' or 'relu'.
@@ -36,12 +37,12 @@ class SpatialBroadcastDecoder(nn.Module):
     """
 
     def __init__(self, latent: int, image_size: int, channels: tuple[int, ...], kernel: int | tuple[int, ...] = 5,
-                 padding: str = 'same', position: str = 'concatenate', activation: str = 'elu', bounded: bool = False,
-                 image_channels: int = 3) -> None:
+                 padding: str | int = 'same', position: str = 'concatenate', activation: str = 'elu',
+                 bounded: bool = False, image_channels: int = 3) -> None:
         super().__init__()
         kernels = (kernel,) * (len(channels) + 1) if isinstance(kernel, int) else kernel
-        if padding not in ('same', 'valid'):
-            raise InputError('decoder padding', 'same or valid', padding)
+        if padding not in ('same', 'valid') and not (isinstance(padding, int) and 0 <= 2 * padding < min(kernels)):
+            raise InputError('decoder padding', 'same, valid or a width of at most that of same', padding)
         if position not in ('concatenate', 'project'):
             raise InputError('decoder position', 'concatenate or project', position)
         if activation not in ACTIVATIONS:
@@ -52,12 +53,13 @@ class SpatialBroadcastDecoder(nn.Module):
         self.latent, self.image_channels, self.bounded = latent, image_channels, bounded
         self.project = nn.Linear(4, latent) if position == 'project' else None
         widths = [latent + (2 if self.project is None else 0), *channels, image_channels + 1]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, k, padding=k // 2 if padding == 'same' else 0)
-                                    for a, b, k in zip(widths[:-1], widths[1:], kernels, strict=True))
+        pads = [k // 2 if padding == 'same' else 0 if isinstance(padding, str) else padding for k in kernels]
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, k, padding=p)
+                                    for a, b, k, p in zip(widths[:-1], widths[1:], kernels, pads, strict=True))
         self.activation = ACTIVATIONS[activation](inplace=True)
-        size = image_size if padding == 'same' else image_size + sum(k - 1 for k in kernels)
+        size = image_size + sum(k - 1 - 2 * p for k, p in zip(kernels, pads, strict=True))
         self.register_buffer('grid', _grid(size, self.project is not None), persistent=False)
-        self.register_buffer('inside', _inside(size, kernels[0], padding == 'same'), persistent=False)
+        self.register_buffer('inside', _inside(size, kernels[0], pads[0]), persistent=False)
         self.grid: Tensor
         self.inside: Tensor
 
@@ -91,9 +93,7 @@ def _grid(size: int, four: bool) -> Tensor:
     return torch.stack([(1 - v) / 2, (1 + v) / 2, (1 + u) / 2, (1 - u) / 2]) if four else torch.stack([u, v])
 
 
-def _inside(size: int, kernel: int, same: bool) -> Tensor:
+def _inside(size: int, kernel: int, padding: int) -> Tensor:
     """1 where tap i of the kernel lies inside of the picture at output row y, else 0: [rows, kernel]."""
-    if not same:
-        return torch.ones(size - kernel + 1, kernel)
-    row = torch.arange(size)[:, None] + torch.arange(kernel) - kernel // 2
+    row = torch.arange(size + 2 * padding - kernel + 1)[:, None] + torch.arange(kernel) - padding
     return ((row >= 0) & (row < size)).float()

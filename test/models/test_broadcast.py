@@ -11,7 +11,7 @@ from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 
 VARIANTS = [{}, {'position': 'project', 'activation': 'relu'}, {'padding': 'valid', 'kernel': 3},
             {'padding': 'valid', 'position': 'project', 'kernel': (5, 3, 3)}, {'kernel': (3, 5, 1), 'bounded': True},
-            {'image_channels': 1}]
+            {'image_channels': 1}, {'padding': 1, 'position': 'project', 'kernel': (5, 5, 3)}]
 
 
 def decoder(**changes: object) -> SpatialBroadcastDecoder:
@@ -73,7 +73,7 @@ def test_nothing_of_the_grid_is_saved_and_it_follows_the_model() -> None:
     assert low(torch.randn(1, 2, 6, dtype=torch.bfloat16)).colours.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize('changes', [{'padding': 'half'}, {'position': 'none'}, {'activation': 'tanh'}, {'kernel': 4},
+@pytest.mark.parametrize('changes', [{'padding': 'half'}, {'padding': 3}, {'position': 'none'}, {'activation': 'tanh'}, {'kernel': 4},
                                      {'kernel': (3, 3)}, {'channels': ()}])
 def test_impossible_choices_are_refused(changes: dict) -> None:
     with pytest.raises(InputError, match='decoder'):
