@@ -73,8 +73,8 @@ def test_nothing_of_the_grid_is_saved_and_it_follows_the_model() -> None:
     assert low(torch.randn(1, 2, 6, dtype=torch.bfloat16)).colours.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize('changes', [{'padding': 'half'}, {'padding': 3}, {'position': 'none'}, {'activation': 'tanh'}, {'kernel': 4},
-                                     {'kernel': (3, 3)}, {'channels': ()}])
+@pytest.mark.parametrize('changes', [{'padding': 'half'}, {'padding': 3}, {'position': 'none'}, {'activation': 'tanh'},
+                                     {'kernel': 4}, {'kernel': (3, 3)}, {'channels': ()}])
 def test_impossible_choices_are_refused(changes: dict) -> None:
     with pytest.raises(InputError, match='decoder'):
         decoder(**changes)
