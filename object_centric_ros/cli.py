@@ -14,6 +14,7 @@ COMMANDS = {
     'generate': ('simulation.generate', 'make episodes in a simulated world'),
     'train': ('training.command', 'train a model on episodes'),
     'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
+    'models': ('evaluation.models_table', 'list the models: parts, size, cost of a frame, what they can do'),
     'bench': ('nodes.bench', 'measure speed and memory of perception and planning'),
     'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }

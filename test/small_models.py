@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from object_centric_ros.evaluation.models_table import example_action
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.errors import InputError
@@ -93,7 +94,7 @@ SMALL: dict[str, Small] = {
                                             'pair': 8, 'effect': 4},
                   'no_actions': {'action_size': 0}},
         prior=own_prior, gradient=True,
-        fields={'image_size': 16, 'slots': 3, 'action_size': 5, 'deterministic': 6, 'stochastic': 6, 'effect': 12,
+        fields={'image_size': 16, 'slots': 3, 'action_size': 5, 'deterministic': 6, 'latent': 6, 'effect': 12,
                 'decoder_channels': (8, 8), 'refinement_channels': (8, 8), 'first_iterations': 2}),
     'parts': Small(
         variants={
@@ -159,18 +160,7 @@ def pictures(model: CycleModel, batch: int, seed: int = 0) -> Tensor:
 
 def action_for(model: CycleModel, batch: int, seed: int = 0) -> Tensor | None:
     """An action [batch, ...] in the model's format; None for a model without actions."""
-    generator = torch.Generator().manual_seed(seed)
-    size, action_size = model.config.image_size, model.config.action_size
-    if model.action_format == 'field':
-        return 0.1 * torch.randn(batch, 2, size, size, generator=generator)
-    if model.action_format == 'none' or not action_size:
-        return None
-    if model.action_format == 'discrete':
-        return torch.eye(action_size)[torch.randint(0, action_size, (batch,), generator=generator)]
-    action = 2 * torch.rand(batch, action_size, generator=generator) - 1
-    if model.action_format == 'pick_place_uv':
-        action[:, 0] = 1
-    return action
+    return example_action(model, batch, seed)
 
 
 def warm(model: CycleModel, batch: int, slots: int | None = None, seed: int = 0) -> Belief:
