@@ -83,6 +83,11 @@ _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attenti
                 'first_iterations': 0, 'encoder_stride': 1}
 
 SMALL: dict[str, Small] = {
+    'iodine': Small(
+        variants={'paper': {}, 'replacing': {'additive': False, 'sees_sample': True}},
+        prior=standard_normal, gradient=True, frames=1,
+        fields={'image_size': 16, 'slots': 3, 'latent': 6, 'decoder_channels': (8, 8), 'refinement_channels': (8, 8),
+                'hidden': 16, 'recurrent': 16, 'first_iterations': 2, 'iterations': 1}),
     'obai': Small(
         variants={'paper': {}, 'table': {'decoder_reads': 'belief'}, 'stream': {'joint': False},
                   'no_actions': {'action_size': 0, 'joint': False}},

@@ -8,8 +8,9 @@ import torch
 
 from object_centric_ros.models.belief import Scene
 from object_centric_ros.models.convert import OP3_NAMES, load_published
+from object_centric_ros.models.iodine import REFINE
 from object_centric_ros.models.likelihood import UnnormalisedMixture
-from object_centric_ros.models.op3 import OP3, REFINE, OP3Belief, OP3Config
+from object_centric_ros.models.op3 import OP3, OP3Belief, OP3Config
 from object_centric_ros.models.refinement import StandardNorm
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.models.scale import softplus_log_std
