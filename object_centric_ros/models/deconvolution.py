@@ -1,10 +1,11 @@
-"""Slot Attention's spatial broadcast decoder that starts small and is brought to full size by strided convolutions."""
+"""Slot Attention's decoder, small at first and brought to size by strided convolutions; its siblings by name."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.slots import corner_coordinates
 
@@ -45,3 +46,21 @@ class DeconvolutionDecoder(nn.Module):
         out = self.layers(x).unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
         colours = out[:, :, :self.image_channels]
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])
+
+
+def slot_decoder(name: str, latent: int, image_size: int, channels: int) -> nn.Module:
+    """One of the decoders that EfficientMORL and its Slot Attention baseline chose from; colours in [0, 1].
+
+    Args:
+        name: 'iodine' (five convolutions of 3x3 without padding, ELU), 'small' (5x5, 5x5, 5x5, 3x3, each with a padding
+            of 1, ReLU) or 'big' (the deconvolution decoder).
+        channels: width of the hidden convolutions; the papers' are 64, 32 and 64.
+    """
+    if name == 'big':
+        return DeconvolutionDecoder(latent, image_size, channels, bounded=True)
+    if name == 'iodine':
+        return SpatialBroadcastDecoder(latent, image_size, (channels,) * 4, 3, 'valid', 'project', bounded=True)
+    if name == 'small':
+        return SpatialBroadcastDecoder(latent, image_size, (channels,) * 3, (5, 5, 5, 3), 1, 'project', 'relu',
+                                       bounded=True)
+    raise InputError('model.decoder', 'iodine, small or big', name)
