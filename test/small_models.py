@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from torch.distributions import Normal
 
 from object_centric_ros.evaluation.models_table import example_action
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.obai import OBAI, OBAIBelief
 from object_centric_ros.models.obai import OBAI, OBAIBelief
 from object_centric_ros.models.registry import MODELS, build_model
 
@@ -37,7 +39,7 @@ class Small:
     """
 
     variants: dict[str, dict[str, Any]]
-    prior: Callable[[CycleModel, Belief], Belief] | None = None
+    log_prior: Callable[[CycleModel, Belief, Tensor], Tensor] | None = None
     log_prior: Callable[[CycleModel, Belief, Tensor], Tensor] | None = None
     gradient: bool = False
     untrained: tuple[str, ...] = ()
@@ -46,35 +48,42 @@ class Small:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def standard_normal(model: CycleModel, belief: Belief) -> Belief:
+def log_normal(belief: Belief, z: Tensor) -> Tensor:
+    """log density of samples [N, K, D] under a belief of batch 1: [N, K]."""
+    return Normal(belief.mean, belief.std).log_prob(z).sum(-1)
+
+
+def standard(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
     """N(0, I)."""
-    return Belief(torch.zeros_like(belief.mean), torch.zeros_like(belief.mean), belief.memory)
+    return Normal(0, 1).log_prob(z).sum(-1)
 
 
-def parts_prior(model: CycleModel, belief: Belief) -> Belief:
+def own_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
+    """The Gaussian that a belief carries as its prior."""
+    return log_normal(belief.prior, z)  # type: ignore[attr-defined]
+
+
+def parts_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
     """Fixed, or what the predictor said."""
     prior = belief.tensors().get('prior')
     if prior is None or not prior.numel():
-        return standard_normal(model, belief)
-    return Belief(*prior.chunk(2, -1), belief.memory)
-
-
-def own_prior(model: CycleModel, belief: Belief) -> Belief:
-    """What a belief itself carries as its prior."""
-    return belief.prior  # type: ignore[attr-defined, no-any-return]
+        return standard(model, belief, z)
+    return log_normal(Belief(*prior.chunk(2, -1), belief.memory), z)
 
 
 def obai_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
-    """Eq. 5-6 from a known past that is integrated out, and eq. 7 of the action, which is sampled."""
+    """The linear dynamics, their mean drawn from the belief over the action before the frame, and that action's KL."""
     assert isinstance(model, OBAI) and isinstance(belief, OBAIBelief)
-    (s, rate), (v, v_rate) = z.chunk(2, -1), belief.prior_variance.sqrt().chunk(2, -1)
-    before, speed = belief.prior_mean.chunk(2, -1)
-    q = Normal(belief.action_mean, belief.action_log_std.exp())
-    a = q.mean + q.stddev * torch.randn(len(z), *q.mean.shape[1:], generator=torch.Generator().manual_seed(9))
-    action = (Normal(belief.told, model.config.sigma_action).log_prob(a) - q.log_prob(a)).sum(-1)
-    pushed = speed + a @ model.dynamics.effect.T * belief.acted
-    state = Normal(pushed, v_rate).log_prob(rate) + Normal(before + rate, v).log_prob(s)
-    return state.sum(-1) + action * belief.acted[..., 0]
+    actions = Normal(belief.action_mean, belief.action_log_std.exp())
+    generator = torch.Generator().manual_seed(7)
+    a = belief.action_mean + actions.scale * torch.randn(len(z), *belief.action_mean.shape[1:], generator=generator)
+    mean = model.dynamics.pushed(belief.prior_mean, belief.acted * a)
+    mean = mean + belief.prior_spread.sqrt() * torch.randn(mean.shape, generator=generator)
+    (state, rate), (m, m_rate) = z.chunk(2, -1), mean.chunk(2, -1)
+    found = Normal(torch.cat([m + belief.coupling * rate, m_rate], -1), belief.prior_variance.sqrt())
+    told = Normal(belief.told, model.config.sigma_action)
+    return found.log_prob(torch.cat([state, rate], -1)).sum(-1) + belief.acted[..., 0] * (
+        told.log_prob(a) - actions.log_prob(a)).sum(-1)
 
 
 _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attention', 'weighed_action': False,
@@ -83,6 +92,17 @@ _PARTS_PAPER = {'anchored': False, 'background_slot': False, 'refiner': 'attenti
                 'first_iterations': 0, 'encoder_stride': 1}
 
 SMALL: dict[str, Small] = {
+    'iodine': Small(
+        variants={'paper': {}, 'released': {'likelihood': 'released_mixture', 'sees_sample': True, 'additive': False}},
+        log_prior=standard, gradient=True,
+        fields={'image_size': 16, 'slots': 3, 'latent': 6, 'decoder_channels': (8, 8), 'refinement_channels': (8, 8),
+                'hidden': 12, 'recurrent': 12, 'first_iterations': 2, 'iterations': 2}),
+    'obai': Small(
+        variants={'actions': {}, 'belief_read': {'decoder_reads': 'belief'},
+                  'stream': {'action_size': 0, 'joint': False}},
+        log_prior=obai_prior, gradient=True,
+        fields={'image_size': 32, 'slots': 3, 'latent': 4, 'decoder_channels': (8, 8), 'refine_channels': (8, 8, 8),
+                'refine_hidden': 16, 'refine_size': 16, 'action_hidden': 8, 'first_iterations': 2, 'iterations': 1}),
     'iodine': Small(
         variants={'paper': {}, 'replacing': {'additive': False, 'sees_sample': True}},
         prior=standard_normal, gradient=True, frames=1,
@@ -98,9 +118,16 @@ SMALL: dict[str, Small] = {
         variants={'paper': {}, 'released': {'likelihood': 'released_mixture', 'sees_sample': True, 'bounded': False,
                                             'pair': 8, 'effect': 4},
                   'no_actions': {'action_size': 0}},
-        prior=own_prior, gradient=True,
+        log_prior=own_prior, gradient=True,
         fields={'image_size': 16, 'slots': 3, 'action_size': 5, 'deterministic': 6, 'latent': 6, 'effect': 12,
                 'decoder_channels': (8, 8), 'refinement_channels': (8, 8), 'first_iterations': 2}),
+    'rnem': Small(
+        variants={'attention': {}, 'sum': {'interaction': 'sum'}, 'rnn_em': {'interaction': 'none'},
+                  'actions': {'action_size': 3, 'action_embedding': 4}, 'colour': {'likelihood': 'gaussian'},
+                  'nem': {'m_step': 'gradient', 'interaction': 'none'},
+                  'lstm': {'m_step': 'lstm', 'interaction': 'none'}},
+        fields={'image_size': 16, 'slots': 3, 'latent': 10, 'attention_size': 6, 'hidden': 12,
+                'encoder_channels': (4, 8), 'decoder_channels': (8, 4)}),
     'parts': Small(
         variants={
             'tabletop': {},
@@ -116,10 +143,16 @@ SMALL: dict[str, Small] = {
             'rollout': _PARTS_PAPER | {'burn_in': 2, 'rollout': 1, 'truncate': 0, 'top_down': False},
             'attention': _PARTS_PAPER | {'action_size': 0, 'predictor': 'none'},
         },
-        prior=parts_prior, gradient=True,
+        log_prior=parts_prior, gradient=True,
         fields={'image_size': 32, 'slots': 4, 'latent': 8, 'encoder_channels': (8, 16), 'attention_size': 16,
                 'hidden': 16, 'decoder_channels': 8, 'decoder_layers': 1, 'decoder_grid': 8, 'dynamics_size': 16,
                 'dynamics_heads': 2, 'dynamics_layers': 1}),
+    'rnem': Small(
+        variants={'r_nem': {}, 'no_attention': {'interaction': 'sum'}, 'rnn_em': {'interaction': 'none'},
+                  'lstm': {'interaction': 'none', 'm_step': 'lstm'}, 'noisy': {'noisy_inference': True},
+                  'actions': {'action_size': 4, 'image_size': 22}, 'gaussian': {'likelihood': 'gaussian'}},
+        fields={'image_size': 16, 'slots': 3, 'latent': 12, 'attention_size': 8, 'hidden': 16, 'action_embedding': 4,
+                'encoder_channels': (6, 8), 'decoder_channels': (8, 6)}),
 }
 
 
