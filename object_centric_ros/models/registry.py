@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from object_centric_ros.models.cycle import CycleModel, ModelConfig
+from object_centric_ros.models.efficientmorl import EfficientMORL, EfficientMORLConfig
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.iodine import Iodine, IodineConfig
 from object_centric_ros.models.obai import OBAI, OBAIConfig
 from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.models.rnem import RNEM, RNEMConfig
+from object_centric_ros.models.slot_attention import SlotAttention, SlotAttentionConfig
 
 MODELS: dict[str, tuple[type[ModelConfig], type[CycleModel]]] = {
+    'efficientmorl': (EfficientMORLConfig, EfficientMORL),
     'obai': (OBAIConfig, OBAI),
     'iodine': (IodineConfig, Iodine),
     'op3': (OP3Config, OP3),
     'parts': (PartsConfig, Parts),
     'rnem': (RNEMConfig, RNEM),
+    'slot_attention': (SlotAttentionConfig, SlotAttention),
 }
 
 
