@@ -16,7 +16,7 @@ class SlotViews:
     """Per-slot measurements of one frame; arrays over K slots, pixels of the model image.
 
     Attributes:
-        owner: slot that owns each pixel [S, S].
+        owner: slot that owns each pixel [S, S]; -1 where no slot draws anything.
         area: pixels owned [K].
         centroid: mean (u, v) of the owned pixels, weighted by the mask [K, 2]; NaN where area is 0.
         box: (u0, v0, u1, v1) [K, 4].
@@ -46,15 +46,18 @@ def chromaticity(colours: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def view_slots(masks: NDArray[np.float32], colours: NDArray[np.float32], image: NDArray[np.float32],
-               background: int | None = None) -> SlotViews:
+               background: int | None = None, empty: NDArray[np.bool_] | None = None) -> SlotViews:
     """Measure each slot.
 
     Args:
         masks: [K, S, S]; colours: [K, 3, S, S]; image: [3, S, S] in [0, 1].
         background: the background's slot, if there is one.
+        empty: pixels where no slot draws anything [S, S] (see `Scene`); they belong to none.
     """
     k, size = masks.shape[0], masks.shape[1]
     owner = masks.argmax(0)
+    if empty is not None:
+        owner[empty] = -1
     hard = owner[None] == np.arange(k)[:, None, None]
     weight = np.where(hard, masks, 0.0).reshape(k, -1).astype(np.float64)
     total = weight.sum(1)
@@ -90,7 +93,7 @@ def _overlapped(owner: NDArray[np.intp], slots: int) -> NDArray[np.float64]:
         columns = np.flatnonzero(mask.any(0))
         if len(columns):
             last = owner.shape[0] - mask[::-1, columns].argmax(0)
-            result[slot] = float(np.mean((padded[last, columns] != 0) & (padded[last, columns] != slot)))
+            result[slot] = float(np.mean((padded[last, columns] > 0) & (padded[last, columns] != slot)))
     return result
 
 
@@ -109,3 +112,8 @@ def scene_arrays(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]
     with torch.no_grad():
         colours = scene.colours[0].float().expand(-1, 3, -1, -1)
         return scene.masks[0].float().cpu().numpy(), colours.cpu().numpy()
+
+
+def empty_pixels(scene: Scene) -> NDArray[np.bool_] | None:
+    """Pixels [S, S] of the first scene of a batch where no slot draws anything; None for models that always draw."""
+    return None if scene.empty is None else scene.empty[0].cpu().numpy()

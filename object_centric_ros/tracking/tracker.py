@@ -28,7 +28,7 @@ from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, T
 from object_centric_ros.tracking.heights import stacked_positions
 from object_centric_ros.tracking.hypotheses import Reading, guesses, likeliest, read
 from object_centric_ros.tracking.identity import Identities
-from object_centric_ros.tracking.observation import SlotViews, scene_arrays, view_slots
+from object_centric_ros.tracking.observation import SlotViews, empty_pixels, scene_arrays, view_slots
 from object_centric_ros.tracking.settings import TrackerConfig
 
 SHIPPED = 'tabletop_parts.safetensors'
@@ -128,7 +128,7 @@ class EntityTracker:
         reading = self._infer(x, action, pixels, stamp, robot_moving)
         prior, belief, scene = reading.prior, reading.belief, reading.scene
         masks, colours = scene_arrays(scene)
-        views = view_slots(masks, colours, pixels, self.background)
+        views = view_slots(masks, colours, pixels, self.background, empty_pixels(scene))
         good = self.identities.judge(views, moved=action is not None)
         inferred = belief
         if prior is not None and not good.all():
@@ -169,7 +169,7 @@ class EntityTracker:
             self.unsettled = False
             anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
             best = likeliest([best, anew], c.restart_margin)
-            views = view_slots(*scene_arrays(best.scene), pixels, self.background)
+            views = view_slots(*scene_arrays(best.scene), pixels, self.background, empty_pixels(best.scene))
             self.identities.reassign(views, self.expected, best is not anew, stamp, self.background, self.size)
             best = replace(best, prior=None)
         return best
