@@ -240,7 +240,8 @@ def draw(config: BallsConfig, positions: NDArray[np.float32], hit: NDArray[np.bo
     flat, touched = positions.reshape(n * t, k, 2), hit.reshape(n * t, k)
     for first in range(0, n * t, DRAWN):
         rows = np.arange(first, min(first + DRAWN, n * t))
-        labels, collisions = paint_discs(flat[rows], radii[rows // t] + config.rim, present[rows // t], s, touched[rows])
+        labels, collisions = paint_discs(flat[rows], radii[rows // t] + config.rim, present[rows // t], s,
+                                         touched[rows])
         if config.curtain:
             for row, (left, top, right, bottom) in enumerate(curtain[rows // t]):
                 labels[row, top:bottom, left:right] = 0

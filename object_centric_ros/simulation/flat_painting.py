@@ -26,7 +26,7 @@ class Canvas:
 
     def __init__(self, images: int, size: int, side: int, shape: tuple[int, ...] = (), dtype: type = np.uint8) -> None:
         self.size, self.side, self.width = size, side, size + 2 * side
-        self.padded = np.zeros((images, self.width, self.width, *shape), dtype)
+        self.padded: NDArray = np.zeros((images, self.width, self.width, *shape), dtype)
         self.flat = self.padded.reshape(-1, *shape)
 
     def corners(self, centres: NDArray[np.float64]) -> NDArray[np.int64]:
