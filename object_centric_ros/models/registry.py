@@ -6,7 +6,8 @@ from object_centric_ros.models.cycle import CycleModel, ModelConfig
 from object_centric_ros.models.efficientmorl import EfficientMORL, EfficientMORLConfig
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.iodine import Iodine, IodineConfig
-from object_centric_ros.models.obai import OBAI, OBAIConfig
+from object_centric_ros.models.obai import OBAI
+from object_centric_ros.models.obai_config import OBAIConfig
 from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.models.rnem import RNEM, RNEMConfig

@@ -12,7 +12,8 @@ from torch.distributions import Normal
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.action_field import place_actions, sample_assignment
-from object_centric_ros.models.obai import OBAI, OBAIBelief, OBAIConfig
+from object_centric_ros.models.obai import OBAI, OBAIBelief
+from object_centric_ros.models.obai_config import OBAIConfig
 from object_centric_ros.models.preferences import Preference, plan_actions
 from object_centric_ros.presets import load_preset
 
@@ -86,6 +87,16 @@ def test_layers_are_those_of_the_tables() -> None:
     assert [tuple(h.weight.shape) for h in model.action_refiner.heads] == [(4, 32)]
     assert tuple(model.dynamics.effect.shape) == (16, 2)
     assert (config.beta, config.sigma_image, config.sigma_state, config.sigma_action) == (5.0, 0.3, 0.1, 0.3)
+
+
+def test_tabletop_is_a_stream_without_actions() -> None:
+    config = load_preset('obai_tabletop')
+    assert isinstance(config, OBAIConfig) and not config.joint
+    model = OBAI(config)
+    assert (model.action_format, model.predicts, model.plans) == ('none', True, False)
+    with torch.no_grad():
+        scene = model.scene(model.infer(torch.rand(1, 3, 64, 64, generator=seeded()), generator=seeded()))
+    assert scene.colours.shape == (1, 7, 3, 64, 64)
 
 
 def test_loss_of_a_window_is_the_free_energy_of_the_paper() -> None:
@@ -330,7 +341,7 @@ def test_learns_from_moving_squares() -> None:
         return loss.item(), terms['nll']
     before = judged()
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    for step in range(40):
+    for step in range(25):
         rows = torch.randint(0, 64, (4,), generator=seeded(step))
         loss, _ = model.episode_loss(images[rows], fields[rows], step, seeded(step))
         optimiser.zero_grad()
