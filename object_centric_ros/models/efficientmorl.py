@@ -199,7 +199,7 @@ class EfficientMORL(CycleModel):
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, D] -> colours in [0, 1] and mask logits."""
         if self.config.recompute and torch.is_grad_enabled():
-            return Scene(*checkpoint(lambda x: tuple(vars(self.decoder(x)).values()), z, use_reentrant=False))
+            return checkpoint(self.decoder, z, use_reentrant=False)
         return self.decoder(z)
 
     def bottom_up(self, features: Tensor, start: ScaleBelief, noise: Noise
@@ -252,7 +252,7 @@ class EfficientMORL(CycleModel):
 
     def update(self, belief: HierarchyBelief, loss: Tensor, keep_graph: bool = False) -> HierarchyBelief:
         """lambda + f(lambda, dL/dlambda) (eq. 6 and 7); the gradient of each image's loss [B] is cut from the graph."""
-        gradients = torch.autograd.grad(loss.sum(), (belief.mean, belief.scale), retain_graph=keep_graph)
+        gradients = torch.autograd.grad(loss, (belief.mean, belief.scale), torch.ones_like(loss), keep_graph)
         mean, scale, memory = self.refinement(belief.mean, belief.scale, *gradients, belief.memory)
         return hierarchy_belief(belief.mean + mean, belief.scale + scale, belief.prior, memory)
 
