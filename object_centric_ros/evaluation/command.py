@@ -61,11 +61,11 @@ def held_out(args: argparse.Namespace, count: int) -> tuple[Episodes, str]:
     height = TrackerConfig().object_height
     if args.data is not None:
         return Episodes(args.data, height, count), args.data
-    from object_centric_ros.simulation.generate import GenerateConfig, generate
+    from object_centric_ros.simulation.generate import generate
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/held_out.h5'
         workers = len(os.sched_getaffinity(0))
-        generate(path, GenerateConfig(episodes=count, seed=args.data_seed), workers, progress=True)
+        generate(path, 'tabletop', episodes=count, seed=args.data_seed, workers=workers, progress=True)
         data = Episodes(path, height)
         data.store.close()
         return data, 'object-centric generate tabletop'

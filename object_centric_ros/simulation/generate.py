@@ -1,4 +1,4 @@
-"""Make training data: random play on the simulated tabletop, written as an episode file.
+"""Make training data: episodes of a simulated world, written as an episode file.
 
 Every episode has a generator of its own, seeded by (seed, index): the file holds the same bits for any number of
 workers. Finished parts wait beside the file in ``FILE.parts``, so a run that was stopped goes on where it was.
@@ -7,182 +7,90 @@ workers. Finished parts wait beside the file in ``FILE.parts``, so a run that wa
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import multiprocessing
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
-import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter
+from object_centric_ros.config import from_mapping, to_mapping
+from object_centric_ros.datasets.episodes import EpisodeStore, join, parts_folder, plain, same_meta, write_part
+from object_centric_ros.datasets.layout import STANDARD
 from object_centric_ros.errors import InputError
-from object_centric_ros.simulation.sampling import sample_action
-from object_centric_ros.simulation.tabletop import TabletopWorld
-from object_centric_ros.simulation.tabletop_scene import MAX_BLOCKS, TabletopConfig
-
-GENERATOR_VERSION = 1
-PART = 50
-"""Episodes in one part of the work."""
+from object_centric_ros.simulation.worlds import WORLDS, World
 
 
-@dataclass(frozen=True)
-class GenerateConfig:
-    """What to generate; the file records it.
-
-    Attributes:
-        episodes, steps: number of episodes and frames in each.
-        seed: of the whole set.
-        min_blocks, max_blocks: blocks in a scene, drawn uniformly.
-        arm_frames: also show each state with the arm over the table.
-        execution: ``teleport`` (fast, same rules) or ``arm`` (the arm moves every block).
-        size: side of a frame (pixels).
-        stacked_start: share of the episodes that start with a stack.
-    """
-
-    episodes: int = 8000
-    steps: int = 5
-    seed: int = 0
-    min_blocks: int = 2
-    max_blocks: int = MAX_BLOCKS
-    arm_frames: bool = False
-    execution: str = 'teleport'
-    size: int = 64
-    stacked_start: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name, low in (('episodes', 1), ('steps', 2), ('seed', 0), ('size', 8)):
-            if getattr(self, name) < low:
-                raise InputError(f'generate: {name}', f'at least {low}', getattr(self, name))
-        if not 2 <= self.min_blocks <= self.max_blocks <= MAX_BLOCKS:
-            raise InputError('generate: blocks', f'2 <= min <= max <= {MAX_BLOCKS}', (self.min_blocks, self.max_blocks))
-        if self.execution not in ('teleport', 'arm'):
-            raise InputError('generate: execution', 'teleport or arm', self.execution)
-
-
-def make_episode(world: TabletopWorld, config: GenerateConfig, index: int) -> dict[str, NDArray]:
-    """Episode number `index` of the set: field -> array without the leading N (see `datasets.episodes.FIELDS`)."""
-    rng = np.random.default_rng([config.seed, index])
-    while True:
-        episode = _try_episode(world, config, rng)
-        if episode is not None:
-            return episode
-
-
-def _try_episode(world: TabletopWorld, config: GenerateConfig, rng: np.random.Generator) -> dict[str, NDArray] | None:
-    n = int(rng.integers(config.min_blocks, config.max_blocks + 1))
-    world.reset(rng, n)
-    if rng.random() < config.stacked_start:
-        for _ in range(int(rng.integers(1, 3))):
-            if _act(world, rng, 'teleport') is None:
-                return None
-    views: list[dict[str, NDArray]] = []
-    actions, success = [], []
-    for t in range(config.steps):
-        pending = _look(world, config)
-        state = world.save_state()
-        if t < config.steps - 1:
-            done = _act(world, rng, config.execution)
-            if done is None:
-                return None
-            actions.append(done[0])
-            success.append(done[1])
-        if config.arm_frames:
-            after = world.save_state()
-            world.restore_state(state)
-            near = rng.random() < 0.4 and t < config.steps - 1
-            spot = (actions[-1].reshape(2, 2)[rng.integers(2)] if near
-                    else rng.uniform(-1, 1, 2) * world.config.workspace)
-            world.pose_arm_over(spot, rng)
-            pending['arm_frames'] = world.model_frame(config.size)
-            pending['arm_labels'] = world.model_labels(config.size)
-            world.restore_state(after)
-        views.append(pending)
-    stacked = {k: np.stack([v[k] for v in views]) for k in views[0]}
-    return {**stacked, 'actions': np.array(actions, np.float32), 'success': np.array(success, bool),
-            'n_blocks': np.array(n, np.uint8)}
-
-
-def _look(world: TabletopWorld, config: GenerateConfig) -> dict[str, NDArray]:
-    positions = np.full((MAX_BLOCKS, 3), np.nan, np.float32)
-    positions[:world.n_blocks] = world.block_positions()
-    return {'frames': world.model_frame(config.size), 'labels': world.model_labels(config.size), 'positions': positions}
-
-
-def _act(world: TabletopWorld, rng: np.random.Generator, execution: str) -> tuple[NDArray[np.float64], bool] | None:
-    """A random action after which all blocks are still on the table and in view; None when none was found."""
-    before = world.save_state()
-    execute = world.teleport_pick_place if execution == 'teleport' else world.pick_place
-    for _ in range(20):
-        action = sample_action(rng, world.block_positions(), world.config.workspace, world.config.block_half_size)
-        result = execute(action[:2], action[2:])
-        positions = world.block_positions()
-        if np.abs(positions[:, :2]).max() <= world.config.workspace + 0.02 and positions[:, 2].min() > 0.02:
-            return action, result.success
-        world.restore_state(before)
-    return None
-
-
-# ---- many episodes --------------------------------------------------------------------------------------------------
-
-_world: TabletopWorld | None = None
-
-
-def _make_part(job: tuple[GenerateConfig, TabletopConfig, dict, range, str]) -> int:
-    """Write one part file (run in a worker); returns its number of episodes."""
-    global _world
-    config, scene, meta, indices, path = job
-    if _world is None or _world.config != scene:
-        _world = TabletopWorld(scene)
-    episodes = [make_episode(_world, config, i) for i in indices]
-    with EpisodeWriter(path + '.new', meta) as writer:
-        writer.append({k: np.stack([e[k] for e in episodes]) for k in episodes[0]})
-    os.replace(path + '.new', path)
-    return len(episodes)
-
-
-def generate(out: str | os.PathLike[str], config: GenerateConfig, workers: int = 1, scene: TabletopConfig | None = None,
-             progress: bool = False) -> None:
+def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, episodes: int, seed: int = 0,
+             workers: int = 1, progress: bool = False) -> None:
     """Write the episode file `out`; parts left by a stopped run with the same settings are used.
 
     Args:
         out: the file; replaced when it exists.
-        config: what to generate.
+        world: name of the world (see `worlds.WORLDS`).
+        config: of the world; its defaults when None.
+        episodes: how many.
+        seed: of the whole set.
         workers: processes (does not change the result).
-        scene: looks and physics.
         progress: print how far it is.
     """
-    if workers < 1:
-        raise InputError('generate: workers', 'at least 1', workers)
-    scene, target = scene or TabletopConfig(), Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    meta = json.loads(json.dumps({
-        'generator': 'tabletop', 'generator_version': GENERATOR_VERSION, 'seed': config.seed,
-        'camera': scene.camera().to_dict(), 'block_half_size': scene.block_half_size, 'workspace': scene.workspace,
-        'config': asdict(config), 'scene': asdict(scene)}))
-    parts = target.with_name(target.name + '.parts')
-    parts.mkdir(exist_ok=True)
-    ranges = [range(start, min(start + PART, config.episodes)) for start in range(0, config.episodes, PART)]
-    paths = [str(parts / f'{r.start:07d}-{r.stop:07d}.h5') for r in ranges]
-    jobs = [(config, scene, meta, r, path) for r, path in zip(ranges, paths, strict=True) if not _usable(path, meta)]
-    done = config.episodes - sum(len(job[3]) for job in jobs)
+    for name, value, low in (('episodes', episodes, 1), ('seed', seed, 0), ('workers', workers, 1)):
+        if value < low:
+            raise InputError(f'generate: {name}', f'at least {low}', value)
+    made = find_world(world)
+    config = made.config() if config is None else config
+    meta = plain({**made.meta(config), 'world': world, 'seed': seed, 'config': to_mapping(config)})
+    target, parts = Path(out), parts_folder(out)
+    parts.mkdir(parents=True, exist_ok=True)
+    size = made.part
+    ranges = [range(start, min(start + size, episodes)) for start in range(0, episodes, size)]
+    paths = [parts / f'{r.start:08d}-{r.stop:08d}.h5' for r in ranges]
+    jobs = [(world, config, meta, r, path) for r, path in zip(ranges, paths, strict=True) if not _usable(path, meta)]
+    done = episodes - sum(len(job[3]) for job in jobs)
     for count in _run(jobs, workers):
         done += count
         if progress:
-            print(f'\r{target}: {done}/{config.episodes} episodes', end='', file=sys.stderr, flush=True)
+            print(f'\r{target}: {done}/{episodes} episodes', end='', file=sys.stderr, flush=True)
     if progress:
         print(file=sys.stderr)
-    whole = target.with_name(target.name + '.new')
-    with EpisodeWriter(whole, meta) as writer:
-        for path in paths:
-            with EpisodeStore(path) as store:
-                writer.append(store.read(slice(None)))
-    os.replace(whole, target)
+    join(paths, target)
     shutil.rmtree(parts)
+
+
+def find_world(name: str) -> World:
+    """A world by its name."""
+    if name not in WORLDS:
+        raise InputError('world', f'one of {list(WORLDS)}', name)
+    return WORLDS[name]
+
+
+def _make_part(job: tuple[str, Any, dict[str, Any], range, Path]) -> int:
+    """Write one part file (run in a worker); returns its number of episodes."""
+    name, config, meta, indices, path = job
+    world = find_world(name)
+    arrays = world.make_batch(config, [(meta['seed'], i) for i in indices])
+    write_part(path, {**meta, 'fields': declarations(world, arrays)}, arrays)
+    return len(indices)
+
+
+def declarations(world: World, arrays: Mapping[str, NDArray]) -> dict[str, tuple[str, str, str]]:
+    """What an episode file says of a world's fields, by the world's own words: ``[T, S, S] meaning``."""
+    fields = {}
+    for name, values in arrays.items():
+        about = re.fullmatch(r'\[(.*?)\]\s*(.*)', world.fields[name])
+        if about is None:
+            raise InputError(f'{world.name}: field {name}', 'its shape in brackets and its meaning', world.fields[name])
+        first = about[1].split(',')[0].strip()
+        axes = [first, *values.shape[2:]] if first in ('T', 'T-1') else values.shape[1:]
+        shape = STANDARD[name].shape if name in STANDARD else ' '.join(map(str, ('N', *axes)))
+        fields[name] = (str(values.dtype), shape, about[2])
+    return fields
 
 
 def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
@@ -193,36 +101,74 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
         yield from pool.imap(_make_part, jobs)
 
 
-def _usable(path: str, meta: dict) -> bool:
+def _usable(path: Path, meta: dict[str, Any]) -> bool:
     """Whether a part of an earlier run is complete and was made with the same settings."""
-    if not os.path.exists(path):
+    if not path.exists():
         return False
     try:
         with EpisodeStore(path) as store:
-            return {**store.meta, 'format': None} == {**meta, 'format': None}
+            return same_meta(store.meta, meta)
     except InputError:
         return False
 
 
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+EPISODES = {'tabletop': 8000}
+"""Number of episodes when none is given; 1000 for other worlds."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `object-centric generate`."""
-    default = GenerateConfig()
-    parser.add_argument('world', choices=['tabletop'], help='the simulated world')
-    parser.add_argument('--out', required=True, metavar='FILE', help='episode file (HDF5) to write')
-    parser.add_argument('--episodes', type=int, default=default.episodes)
-    parser.add_argument('--steps', type=int, default=default.steps, help='frames in an episode')
-    parser.add_argument('--seed', type=int, default=default.seed)
-    parser.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
-    parser.add_argument('--blocks', type=int, nargs=2, default=[default.min_blocks, default.max_blocks],
-                        metavar=('MIN', 'MAX'), help='number of blocks')
-    parser.add_argument('--arm-frames', action='store_true', help='also show each state with the arm over the table')
-    parser.add_argument('--execution', choices=['teleport', 'arm'], default=default.execution,
-                        help='move blocks at once by the same rules, or with the simulated arm')
+    """Arguments of `object-centric generate`: for each world, also an option for each field of its configuration."""
+    worlds = parser.add_subparsers(dest='world', metavar='WORLD', required=True)
+    for name, world in WORLDS.items():
+        about = (world.config.__doc__ or '').strip()
+        command = worlds.add_parser(name, help=world.summary, description=f'{world.summary}. {about}',
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.add_argument('--out', required=True, metavar='FILE', help='episode file (HDF5) to write')
+        command.add_argument('--episodes', type=int, default=EPISODES.get(name, 1000))
+        command.add_argument('--seed', type=int, default=0)
+        command.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
+        command.add_argument('--config', metavar='FILE', help='YAML file with fields of the configuration')
+        if world.presets:
+            command.add_argument('--preset', choices=list(world.presets), help='the settings of a published data set')
+        if name == 'tabletop':
+            command.add_argument('--blocks', type=int, nargs=2, metavar=('MIN', 'MAX'), help='number of blocks')
+        _add_fields(command, world.config)
+
+
+def _add_fields(command: argparse.ArgumentParser, config: type) -> None:
+    """An option for each field that can be written as a few words."""
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        kind, options = hints[field.name], {'dest': f'field_{field.name}', 'default': None}
+        flag = f'--{field.name.replace("_", "-")}'
+        if kind is bool:
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, **options)  # type: ignore[arg-type]
+            continue
+        if get_origin(kind) is tuple and (get_args(kind)[0] in (int, float, str)):
+            kind, options['nargs'] = get_args(kind)[0], '+'
+        if kind in (int, float, str):
+            command.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=f'default {field.default}',
+                                 **options)  # type: ignore[arg-type]
+
+
+def read_config(world: World, args: argparse.Namespace) -> Any:
+    """The configuration of a world: its preset, changed by the file, changed by the options."""
+    values: dict[str, Any] = dict(world.presets.get(getattr(args, 'preset', None) or '', {}))
+    if args.config is not None:
+        try:
+            values |= yaml.safe_load(Path(args.config).read_text(encoding='utf-8'))
+        except (OSError, TypeError, yaml.YAMLError) as e:
+            raise InputError(args.config, 'a YAML file with a mapping', str(e).replace('\n', ' ')) from e
+    if getattr(args, 'blocks', None):
+        values['min_blocks'], values['max_blocks'] = args.blocks
+    values |= {k.removeprefix('field_'): v for k, v in vars(args).items() if k.startswith('field_') and v is not None}
+    return from_mapping(world.config, values, f'generate {world.name}')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `object-centric generate` with parsed arguments; returns the exit status."""
-    config = GenerateConfig(episodes=args.episodes, steps=args.steps, seed=args.seed, min_blocks=args.blocks[0],
-                            max_blocks=args.blocks[1], arm_frames=args.arm_frames, execution=args.execution)
-    generate(args.out, config, workers=args.workers, progress=True)
+    generate(args.out, args.world, read_config(WORLDS[args.world], args), episodes=args.episodes, seed=args.seed,
+             workers=args.workers, progress=True)
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from object_centric_ros.simulation import balls
+from object_centric_ros.simulation import balls, sprites, tabletop_play, tetrominoes
 
 Seed = Sequence[int]
 """What `numpy.random.default_rng` takes: the seed of the set and the number of the episode."""
@@ -33,6 +33,7 @@ class World:
         meta: config -> JSON-able facts for the file: `generator`, `generator_version` and what readers need.
         fields: field -> what it holds, with shape and units, for the data card.
         presets: name -> changed fields of the configuration, for the papers' data sets.
+        part: episodes that are made together, and that a stopped run may lose.
     """
 
     name: str
@@ -42,10 +43,18 @@ class World:
     meta: Callable[[Any], dict[str, Any]]
     fields: Mapping[str, str]
     presets: Mapping[str, Mapping[str, Any]]
+    part: int = 50
 
 
 WORLDS: dict[str, World] = {world.name: world for world in (
+    World('tabletop', 'random play with blocks on a table, with an arm', tabletop_play.PlayConfig,
+          tabletop_play.make_batch, tabletop_play.meta, tabletop_play.FIELDS, {}),
     World('balls', 'bouncing balls (R-NEM A.1; the coloured ones of OP3)', balls.BallsConfig, balls.make_batch,
-          balls.meta, balls.FIELDS, balls.PRESETS),
+          balls.meta, balls.FIELDS, balls.PRESETS, part=100),
+    World('sprites', 'active-dSprites (OBAI appendix A) and Multi-dSprites', sprites.SpritesConfig,
+          sprites.make_batch, sprites.meta, sprites.FIELDS, sprites.PRESETS, part=500),
+    World('tetrominoes', 'static pictures of three tetrominoes (Multi-Object Datasets)', tetrominoes.TetrominoesConfig,
+          tetrominoes.make_batch, tetrominoes.meta, tetrominoes.FIELDS,
+          tetrominoes.PRESETS, part=2000),
 )}
 """Name -> world."""

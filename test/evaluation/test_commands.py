@@ -12,7 +12,7 @@ from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter
 from object_centric_ros.evaluation.speed import measure, resident_mb, stream
 from object_centric_ros.models.checkpoint import save_model
 from object_centric_ros.models.parts import Parts, PartsConfig
-from object_centric_ros.simulation.generate import GenerateConfig, generate
+from object_centric_ros.simulation.generate import generate
 from object_centric_ros.simulation.tabletop_scene import TabletopConfig
 from object_centric_ros.tracking.tracker import EntityTracker
 
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope='module')
 def episodes(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp('data') / 'held_out.h5'
-    generate(path, GenerateConfig(episodes=4, steps=5, seed=77))
+    generate(path, 'tabletop', episodes=4, seed=77)
     return str(path)
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +16,14 @@ import pytest
 
 from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.errors import InputError
-from object_centric_ros.simulation import generate as generate_module
-from object_centric_ros.simulation.generate import GenerateConfig, add_arguments, generate, make_episode, run
+from object_centric_ros.simulation import worlds
+from object_centric_ros.simulation.balls import BallsConfig
+from object_centric_ros.simulation.generate import add_arguments, generate, run
 from object_centric_ros.simulation.sampling import sample_action, top_blocks
-from object_centric_ros.simulation.tabletop import TabletopWorld
+from object_centric_ros.simulation.tabletop_play import PlayConfig, make_batch
 
-CONFIG = GenerateConfig(episodes=5, steps=3, seed=3, arm_frames=True)
+CASES = {'tabletop': (PlayConfig(steps=3, arm_frames=True), 5), 'balls': (BallsConfig(steps=4), 7)}
+SEED = 3
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
@@ -25,14 +32,19 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope='module')
-def one_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp('episodes') / 'one.h5'
-    generate(path, CONFIG, workers=1)
-    return path
+def one_worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp('episodes')
+    for world, (config, episodes) in CASES.items():
+        generate(folder / world, world, config, episodes=episodes, seed=SEED)
+    return {world: folder / world for world in CASES}
 
 
-def test_fields_agree_with_each_other(one_worker: Path) -> None:
-    data = contents(one_worker)
+def set_part(monkeypatch: pytest.MonkeyPatch, world: str, part: int) -> None:
+    monkeypatch.setitem(worlds.WORLDS, world, dataclasses.replace(worlds.WORLDS[world], part=part))
+
+
+def test_fields_agree_with_each_other(one_worker: dict[str, Path]) -> None:
+    data = contents(one_worker['tabletop'])
     assert data['frames'].shape == (5, 3, 64, 64, 3) and data['actions'].shape == (5, 2, 4)
     for i, n in enumerate(data['n_blocks']):
         assert np.isnan(data['positions'][i, :, n:]).all() and np.isfinite(data['positions'][i, :, :n]).all()
@@ -43,40 +55,86 @@ def test_fields_agree_with_each_other(one_worker: Path) -> None:
     assert np.abs(data['actions']).max() <= 0.2
 
 
-def test_workers_do_not_change_a_bit(one_worker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate_module, 'PART', 3)
-    generate(tmp_path / 'two.h5', CONFIG, workers=2)
-    one, two = contents(one_worker), contents(tmp_path / 'two.h5')
-    assert one.keys() == two.keys()
-    for name, values in one.items():
-        assert np.array_equal(values, two[name], equal_nan=values.dtype.kind == 'f'), name
+@pytest.mark.parametrize('world', CASES)
+def test_files_say_what_they_hold(one_worker: dict[str, Path], world: str) -> None:
+    with EpisodeStore(one_worker[world]) as store:
+        assert store.meta['generator'] == world and store.meta['seed'] == SEED and not list(store.verify())
+        assert store.meta['config']['steps'] == store.steps == CASES[world][0].steps
+        assert all(field.about for field in store.layout.values())
+        assert store.action_format == ('pick_place_xy' if world == 'tabletop' else 'none')
+    assert f'generator: {world}' in Path(f'{one_worker[world]}.md').read_text()
 
 
-def test_a_stopped_run_goes_on(one_worker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate_module, 'PART', 2)
+def assert_same(one: Path, other: Path) -> None:
+    first, second = contents(one), contents(other)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert np.array_equal(values, second[name], equal_nan=values.dtype.kind == 'f'), name
+
+
+@pytest.mark.parametrize('world', CASES)
+def test_workers_do_not_change_a_bit(one_worker: dict[str, Path], world: str, tmp_path: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    set_part(monkeypatch, world, 3)
+    config, episodes = CASES[world]
+    generate(tmp_path / 'two.h5', world, config, episodes=episodes, seed=SEED, workers=2)
+    assert_same(one_worker[world], tmp_path / 'two.h5')
+
+
+@pytest.mark.parametrize('world', CASES)
+def test_a_stopped_run_goes_on(one_worker: dict[str, Path], world: str, tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    config, episodes = CASES[world]
     made: list[int] = []
+    usual = worlds.WORLDS[world]
 
-    def stop_at_two(world: TabletopWorld, config: GenerateConfig, index: int) -> dict:
-        if index == 3 and 'stopped' not in os.listdir(tmp_path):
+    def stop_at_two(config: object, seeds: list) -> dict:
+        if any(index == 3 for _, index in seeds) and 'stopped' not in os.listdir(tmp_path):
             (tmp_path / 'stopped').touch()
             raise KeyboardInterrupt
-        made.append(index)
-        return make_episode(world, config, index)
+        made.extend(index for _, index in seeds)
+        return usual.make_batch(config, seeds)
 
-    monkeypatch.setattr(generate_module, 'make_episode', stop_at_two)
+    monkeypatch.setitem(worlds.WORLDS, world, dataclasses.replace(usual, part=2, make_batch=stop_at_two))
     out = tmp_path / 'out.h5'
     with pytest.raises(KeyboardInterrupt):
-        generate(out, CONFIG, workers=1)
-    assert not out.exists()
-    first = next((tmp_path / 'out.h5.parts').glob('0000000-*'))
-    first.write_bytes(first.read_bytes()[:100])
-    generate(out, CONFIG, workers=1)
-    assert made == [0, 1, 2, 0, 1, 2, 3, 4]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['out.h5', 'stopped']
-    assert np.array_equal(contents(out)['frames'], contents(one_worker)['frames'])
+        generate(out, world, config, episodes=episodes, seed=SEED)
+    assert not out.exists() and made == [0, 1]
+    generate(out, world, config, episodes=episodes, seed=SEED)
+    assert made == list(range(episodes))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out.h5', 'out.h5.md', 'stopped']
+    assert_same(one_worker[world], out)
 
 
-def test_actions_are_of_three_kinds_and_keep_blocks_on_the_table(one_worker: Path) -> None:
+def test_a_damaged_part_is_made_again(one_worker: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                      ) -> None:
+    set_part(monkeypatch, 'balls', 4)
+    config, _ = CASES['balls']
+    (tmp_path / 'out.h5.parts').mkdir()
+    generate(tmp_path / 'part.h5', 'balls', config, episodes=4, seed=SEED)
+    whole = (tmp_path / 'part.h5').read_bytes()
+    (tmp_path / 'out.h5.parts' / '00000000-00000004.h5').write_bytes(whole[:len(whole) // 2])
+    generate(tmp_path / 'out.h5', 'balls', config, episodes=7, seed=SEED)
+    assert_same(one_worker['balls'], tmp_path / 'out.h5')
+
+
+def test_a_killed_command_goes_on(one_worker: dict[str, Path], tmp_path: Path) -> None:
+    command = [sys.executable, '-c', 'from object_centric_ros.cli import main; main()', 'generate', 'balls',
+               '--out', str(tmp_path / 'k.h5'), '--episodes', '500', '--steps', '30', '--workers', '1']
+    stopped = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    parts = tmp_path / 'k.h5.parts'
+    while not (parts.exists() and list(parts.glob('*.h5'))):
+        assert stopped.poll() is None, 'ended before it was killed'
+        time.sleep(0.01)
+    os.killpg(stopped.pid, signal.SIGKILL)
+    stopped.wait()
+    assert not (tmp_path / 'k.h5').exists() and len(list(parts.glob('*.h5'))) < 10
+    generate(tmp_path / 'k.h5', 'balls', BallsConfig(steps=30), episodes=500)
+    generate(tmp_path / 'whole.h5', 'balls', BallsConfig(steps=30), episodes=500)
+    assert_same(tmp_path / 'k.h5', tmp_path / 'whole.h5')
+
+
+def test_actions_are_of_three_kinds_and_keep_blocks_on_the_table(one_worker: dict[str, Path]) -> None:
     rng = np.random.default_rng(0)
     positions = np.array([[0.0, 0.0, 0.03], [0.0, 0.0, 0.09], [0.1, 0.1, 0.03], [-0.1, 0.1, 0.03]])
     assert top_blocks(positions) == [1, 2, 3]
@@ -84,27 +142,54 @@ def test_actions_are_of_three_kinds_and_keep_blocks_on_the_table(one_worker: Pat
     on_block = (np.linalg.norm(actions[:, None, :2] - positions[None, 1:, :2], axis=-1) < 0.02).any(1)
     onto = (np.linalg.norm(actions[:, None, 2:] - positions[None, 1:, :2], axis=-1) < 0.015).any(1)
     assert 0.66 < on_block.mean() < 0.82 and 0.38 < (on_block & onto).mean() < 0.6
-    assert np.nanmax(np.abs(contents(one_worker)['positions'][..., :2])) < 0.2
+    assert np.nanmax(np.abs(contents(one_worker['tabletop'])['positions'][..., :2])) < 0.2
 
 
 def test_the_arm_makes_episodes_too() -> None:
-    episode = make_episode(TabletopWorld(), GenerateConfig(episodes=1, steps=2, execution='arm', seed=1), 0)
-    assert episode['frames'].shape == (2, 64, 64, 3) and episode['success'].shape == (1,)
+    episodes = make_batch(PlayConfig(steps=2, execution='arm'), [(1, 0)])
+    assert episodes['frames'].shape == (1, 2, 64, 64, 3) and episodes['success'].shape == (1, 1)
+
+
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(words))
 
 
 def test_command_line(tmp_path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     out = tmp_path / 'new' / 'few.h5'
-    assert run(parser.parse_args(['tabletop', '--out', str(out), '--episodes', '2', '--steps', '2', '--workers', '1',
-                                  '--blocks', '3', '3'])) == 0
+    assert command('tabletop', '--out', str(out), '--episodes', '2', '--steps', '2', '--workers', '1', '--blocks', '3',
+                   '3') == 0
     with EpisodeStore(out) as store:
         assert len(store) == 2 and (store.read([0, 1])['n_blocks'] == 3).all() and 'arm_frames' not in store.fields
 
 
+def test_options_change_files_and_files_change_presets(tmp_path: Path) -> None:
+    (tmp_path / 'balls.yaml').write_text('steps: 6\nsize: 48\n')
+    command('balls', '--out', str(tmp_path / 'b.h5'), '--episodes', '2', '--preset', 'op3', '--config',
+            str(tmp_path / 'balls.yaml'), '--steps', '3', '--no-equal-speeds', '--workers', '1')
+    with EpisodeStore(tmp_path / 'b.h5') as store:
+        config = store.meta['config']
+        assert store.image_shape == (48, 48, 3) and store.steps == 3 and config['radius'] == 4.8
+        assert config['equal_speeds'] is False
+
+
+def test_bad_options(tmp_path: Path) -> None:
+    out = str(tmp_path / 'b.h5')
+    with pytest.raises(InputError, match='episodes: expected at least 1'):
+        command('balls', '--out', out, '--episodes', '0')
+    with pytest.raises(InputError, match=r'balls\.yaml: expected a YAML file'):
+        command('balls', '--out', out, '--config', str(tmp_path / 'balls.yaml'))
+    with pytest.raises(InputError, match='generate balls: balls: size'):
+        command('balls', '--out', out, '--size', '2')
+    with pytest.raises(InputError, match='world: expected one of'):
+        generate(out, 'mars', episodes=1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'episodes': 0}, 'episodes'), ({'min_blocks': 4, 'max_blocks': 3}, 'blocks'),
+    ({'steps': 1}, 'steps'), ({'min_blocks': 4, 'max_blocks': 3}, 'blocks'),
     ({'execution': 'magic'}, 'teleport or arm')])
 def test_bad_settings(change: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        GenerateConfig(**change)
+        PlayConfig(**change)
