@@ -15,6 +15,7 @@ from object_centric_ros.models.action_field import (
     sample_assignment,
     temperature_at,
 )
+from object_centric_ros.simulation.sprites import SpritesConfig, dense_field, make_batch
 
 
 def hard_masks() -> torch.Tensor:
@@ -40,6 +41,17 @@ def test_soft_masks_share_an_acceleration_out() -> None:
     by_hand = torch.stack([(masks[:, k, None] * field).sum((2, 3)) for k in range(3)], 1)
     assert torch.allclose(got, by_hand, atol=1e-5)
     assert torch.allclose(got.sum(1), field.sum((2, 3)), atol=1e-4)  # nothing is lost
+
+
+def test_true_masks_give_what_the_world_does() -> None:
+    """Active-dSprites applies its fields by the same eq. 7: signs, axes and the frame they belong to agree."""
+    data = make_batch(SpritesConfig(size=32, largest=10.0), [[0], [1], [2]])
+    owner = torch.from_numpy(data['labels'][:, 1].astype('int64'))  # the frame that the field is applied to
+    masks = torch.nn.functional.one_hot(owner, 4).permute(0, 3, 1, 2).float()
+    got = object_actions(masks, torch.from_numpy(dense_field(data['actions'][:, 1], 32)))
+    assert torch.allclose(got[:, 1:], torch.from_numpy(data['accelerations'][:, 1]), atol=1e-5)
+    change = torch.from_numpy(data['velocities'][:, 2] - data['velocities'][:, 1])
+    assert torch.allclose(got[:, 1:], change, atol=1e-4) and change.abs().max() > 1
 
 
 def test_actions_placed_on_pixels_come_back() -> None:
