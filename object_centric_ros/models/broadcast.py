@@ -56,6 +56,7 @@ class SpatialBroadcastDecoder(nn.Module):
         pads = [k // 2 if padding == 'same' else 0 if isinstance(padding, str) else padding for k in kernels]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, k, padding=p)
                                     for a, b, k, p in zip(widths[:-1], widths[1:], kernels, pads, strict=True))
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half of the time on a CPU
         self.activation = ACTIVATIONS[activation](inplace=True)
         size = image_size + sum(k - 1 - 2 * p for k, p in zip(kernels, pads, strict=True))
         self.register_buffer('grid', _grid(size, self.project is not None), persistent=False)
@@ -81,9 +82,11 @@ class SpatialBroadcastDecoder(nn.Module):
         else:
             grid = self.project(self.grid.movedim(0, -1)).movedim(-1, 0)
             where = functional.conv2d(grid[None], weight, bias, padding=padding)
-        taps = (z @ weight[:, :self.latent].transpose(0, 1).flatten(1)).unflatten(1, (len(weight), *weight.shape[2:]))
+        # Channels last, as the convolutions that follow want it: [N, rows of taps, columns of taps, channels]
+        taps = (z @ weight[:, :self.latent].permute(1, 2, 3, 0).flatten(1)).unflatten(1, (*weight.shape[2:], -1))
         inside = self.inside.to(taps.dtype)
-        return inside @ taps @ inside.T + where
+        rows = (inside @ taps.flatten(2)).unflatten(2, taps.shape[2:])
+        return (inside @ rows).permute(0, 3, 1, 2) + where
 
 
 def _grid(size: int, four: bool) -> Tensor:

@@ -82,8 +82,9 @@ class InteractionDynamics(nn.Module):
 
     def forward(self, state: Tensor, action: Tensor | None = None) -> tuple[tuple[Tensor, ...], Interactions]:
         """States [B, K, R] and action [B, A] (None without actions) -> an output [B, K, size] of each head."""
-        found = self.interact(state, action)
-        return tuple(head(found.merged) for head in self.heads), found
+        with torch.autocast(state.device.type, enabled=False):  # small, and beliefs keep their digits
+            found = self.interact(state, action)
+            return tuple(head(found.merged) for head in self.heads), found
 
     def act(self, state: Tensor, action: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Each slot's encoding [B, K, R], the action's [B, K, 32], its effect [B, K, R] and its attention [B, K]."""
