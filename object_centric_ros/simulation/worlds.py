@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from object_centric_ros.simulation import balls, sprites, tabletop_play, tetrominoes
+from object_centric_ros.simulation import balls, invaders, sprites, tabletop_play, tetrominoes
 
 Seed = Sequence[int]
 """What `numpy.random.default_rng` takes: the seed of the set and the number of the episode."""
@@ -56,5 +56,7 @@ WORLDS: dict[str, World] = {world.name: world for world in (
     World('tetrominoes', 'static pictures of three tetrominoes (Multi-Object Datasets)', tetrominoes.TetrominoesConfig,
           tetrominoes.make_batch, tetrominoes.meta, tetrominoes.FIELDS,
           tetrominoes.PRESETS, part=2000),
+    World('invaders', 'Space Invaders played by a script (R-NEM A.2); needs ale-py', invaders.InvadersConfig,
+          invaders.make_batch, invaders.meta, invaders.FIELDS, invaders.PRESETS),
 )}
 """Name -> world."""
