@@ -1,0 +1,115 @@
+"""Offscreen pictures of blocks on a stage: colours and ground-truth labels.
+
+The stage is laid out once; for each picture the blocks are put into the drawing list directly. No model is compiled or
+forwarded for a picture, so a block that is only imagined costs as much as one that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.simulation.blocks_stage import SHAPES, Block, Stage, stage_model
+
+MAX_DRAWN = 64
+"""Blocks in a picture, and things on a stage, at most."""
+
+
+class BlocksView:
+    """Draws blocks on one stage. Use it from one thread only (OpenGL asks for it).
+
+    Args:
+        stage: where the blocks are.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._model = stage_model(stage)
+        try:
+            self._gl = mujoco.GLContext(stage.drawn, stage.drawn)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except Exception as e:  # the platform's GL layers raise errors of many types
+            raise InputError('offscreen rendering', 'a working OpenGL driver (headless: MUJOCO_GL=egl)', e) from e
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        data = mujoco.MjData(self._model)
+        mujoco.mj_forward(self._model, data)
+        camera = mujoco.MjvCamera()
+        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+        self._scene = mujoco.MjvScene(self._model, maxgeom=2 * MAX_DRAWN)
+        mujoco.mjv_updateScene(self._model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL,
+                               self._scene)
+        self._n_stage = self._scene.ngeom
+        for geom in self._scene.geoms[:self._n_stage]:
+            geom.segid = 0
+        self._rect = mujoco.MjrRect(0, 0, stage.drawn, stage.drawn)
+
+    def colours(self, blocks: Sequence[Block]) -> NDArray[np.uint8]:
+        """Picture [S, S, 3], RGB."""
+        picture = self._draw(blocks, labels=False)
+        return picture if self.stage.drawn == self.stage.size else halved(picture)
+
+    def labels(self, blocks: Sequence[Block]) -> NDArray[np.uint8]:
+        """Labels [S, S]: 0 surroundings, i+1 the i-th block; of several that share a pixel the last."""
+        ids = self._draw(blocks, labels=True)[..., 0]
+        ids = np.where(ids > 1, ids - 1, 0).astype(np.uint8)
+        return ids if self.stage.drawn == self.stage.size else halved_labels(ids)
+
+    def _draw(self, blocks: Sequence[Block], labels: bool) -> NDArray[np.uint8]:
+        if len(blocks) > MAX_DRAWN:
+            raise InputError('blocks in a picture', f'at most {MAX_DRAWN}', len(blocks))
+        scene, place, turn, turn9 = self._scene, np.empty(3), np.empty(4), np.empty(9)
+        for i, block in enumerate(blocks):
+            geom, mesh = scene.geoms[self._n_stage + i], SHAPES.index(block.shape)
+            # compiled meshes lie along their own axes of inertia
+            mujoco.mju_mulPose(place, turn, np.array(block.position), np.array(block.quaternion),
+                               self._model.mesh_pos[mesh], self._model.mesh_quat[mesh])
+            mujoco.mju_quat2Mat(turn9, turn)
+            mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_MESH, np.ones(3), place, turn9,
+                                np.array([*block.rgb, 1], np.float32))
+            geom.dataid, geom.segid = 2 * mesh, i + 1
+            geom.emission, geom.specular, geom.shininess = 0.25, 0, 0
+            geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
+        scene.ngeom = self._n_stage + len(blocks)
+        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = labels
+        scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = labels
+        scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self.stage.shadows and not labels
+        picture = np.empty((self.stage.drawn, self.stage.drawn, 3), np.uint8)
+        self._gl.make_current()
+        mujoco.mjr_render(self._rect, scene, self._context)
+        mujoco.mjr_readPixels(picture, None, self._rect, self._context)  # bottom row first
+        return picture if self.stage.upside_down else np.ascontiguousarray(picture[::-1])
+
+
+@cache
+def view_of(stage: Stage) -> BlocksView:
+    """The view of a stage; all worlds of a process share it."""
+    return BlocksView(stage)
+
+
+def halved(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture [2S, 2S, 3] at half the size [S, S, 3], each new pixel a triangle-weighted mean of 4 x 4 old ones.
+
+    Rows, then columns, each rounded to 8 bits, as image libraries do it ("bilinear" with antialiasing).
+    """
+    for axis in (1, 0):
+        x = np.moveaxis(picture, axis, 0).astype(np.uint16)
+        out = np.empty((len(x) // 2, *x.shape[1:]), np.uint8)
+        out[1:-1] = (x[1:-4:2] + 3 * (x[2:-3:2] + x[3:-2:2]) + x[4:-1:2] + 4) >> 3
+        out[0] = (2 * (3 * (x[0] + x[1]) + x[2]) + 7) // 14
+        out[-1] = (2 * (3 * (x[-1] + x[-2]) + x[-3]) + 7) // 14
+        picture = np.moveaxis(out, 0, axis)
+    return np.ascontiguousarray(picture)
+
+
+def halved_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Labels [2S, 2S] at half the size [S, S]: the highest among the 4 x 4 old pixels that `halved` mixes."""
+    for axis in (1, 0):
+        x = np.pad(np.moveaxis(labels, axis, 0), ((1, 1), (0, 0)))
+        labels = np.moveaxis(np.maximum(np.maximum(x[:-2:2], x[1:-1:2]), np.maximum(x[2::2], x[3::2])), 0, axis)
+    return np.ascontiguousarray(labels)
