@@ -259,6 +259,11 @@ class EpisodeWriter:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def steps(self) -> int:
+        """Frames in each episode, T; 0 before the first one."""
+        return self._sizes.get('T', 0)
+
     def append(self, arrays: Mapping[str, NDArray]) -> None:
         """Add B episodes: field -> array [B, ...], always the same fields."""
         layout = self._layout or declared(self.meta, list(arrays), self.path)

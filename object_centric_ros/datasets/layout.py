@@ -38,7 +38,6 @@ STANDARD: dict[str, Field] = {
     'boxes': Field('float32', 'N T K 4', 'for evaluation: u0, v0, u1, v1 of things, pixels, ends exclusive, NaN: none'),
     'joints': Field('float32', 'N T J', 'joint positions of the robot, rad or m'),
     'stamps': Field('float64', 'N T', 'time of each frame, s'),
-    'lengths': Field('int32', 'N', 'frames of the episode; what follows them is zero'),
 }
 """Fields that need no declaration. Only `frames` is required."""
 
