@@ -11,6 +11,7 @@ import torch
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.persistence import EpisodeIds, persistence
+from object_centric_ros.evaluation.reference import evaluate_reference
 from object_centric_ros.evaluation.tables import Spread, text_table
 from object_centric_ros.evaluation.validate import episode_metrics
 from object_centric_ros.tracking.settings import TrackerConfig
@@ -24,13 +25,16 @@ NAMES = {'ari_f_first': 'foreground ARI, first frame', 'ari_f_last': 'foreground
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `object-centric evaluate`."""
-    parser.add_argument('what', nargs='?', choices=('model', 'tracking'), default='model',
-                        help='model: segmentation and prediction on episodes; tracking: ids kept in the simulator')
+    parser.add_argument('what', nargs='?', choices=('model', 'tracking', 'reference'), default='model',
+                        help='model: segmentation and prediction on episodes; tracking: ids kept in the simulator; '
+                             'reference: OP3 with its authors\' weights on their images')
     parser.add_argument('--checkpoint', default='shipped', help='model file, or "shipped" for the one in the package')
-    parser.add_argument('--data', help='HDF5 file of held-out episodes (model); without one they are generated')
+    parser.add_argument('--data', help='HDF5 file of held-out episodes (model); without one they are generated; '
+                                       'folder of the reference data (reference), default $OBJECT_CENTRIC_DATA')
     parser.add_argument('--data-seed', type=int, default=2_000_000, help='of generated episodes (model)')
-    parser.add_argument('--episodes', type=int, help='how many; default 200 (model) or 20 (tracking)')
+    parser.add_argument('--episodes', type=int, help='how many; default 200 (model), 20 (tracking) or all (reference)')
     parser.add_argument('--seed', type=int, default=0, help='of the first guess (model) or scene (tracking)')
+    parser.add_argument('--seeds', type=int, default=3, help='how many, from --seed on (reference)')
     parser.add_argument('--refinements', type=int, default=TrackerConfig().settle_iterations,
                         help='of each frame after an action, as in the tracker (model)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
@@ -48,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     if args.episodes is not None and args.episodes < 1:
         raise InputError('--episodes', 'a positive number', args.episodes)
+    if args.seeds < 1:
+        raise InputError('--seeds', 'a positive number', args.seeds)
+    if args.what == 'reference':
+        return evaluate_reference(args.data, args.seed, args.seeds, args.episodes, choose_device(args.device))
     return evaluate_tracking(args) if args.what == 'tracking' else evaluate_model(args)
 
 

@@ -1,0 +1,164 @@
+"""OP3 with its authors' weights on the authors' goal images and episodes (`object-centric evaluate reference`).
+
+Everything is drawn as the authors draw it: a sample at each refinement and at each prediction, and one image at a time,
+since the released refinement depends on its batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.metrics import foreground_ari
+from object_centric_ros.evaluation.tables import Spread, text_table
+from object_centric_ros.importing import read_tensors
+from object_centric_ros.models.belief import Belief, Scene
+from object_centric_ros.models.convert import OP3_NAMES, load_published
+from object_centric_ros.models.op3 import OP3
+from object_centric_ros.models.registry import build_model
+from object_centric_ros.presets import load_preset
+
+Array = NDArray[np.float64]
+STEPS = 4
+"""Refinements of a first frame: M of the paper."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Results on the goal images of one structure.
+
+    Attributes:
+        structure: its name; blocks: of each goal; slots: K.
+        mse: reconstruction after 1 to STEPS refinements [seeds, goals, STEPS].
+        ari: foreground ARI after the last [seeds, goals].
+    """
+
+    structure: str
+    blocks: int
+    slots: int
+    mse: Array
+    ari: Array
+
+
+def data_folder(path: str | None) -> Path:
+    """The folder of the reference data: `path`, else $OBJECT_CENTRIC_DATA, else ../shared/data beside the checkout."""
+    folder = Path(path or os.environ.get('OBJECT_CENTRIC_DATA') or Path(__file__).parents[3] / 'shared' / 'data')
+    if not (folder / 'op3').is_dir():
+        raise InputError('reference data', 'a folder with op3/ (--data or OBJECT_CENTRIC_DATA)', folder)
+    return folder
+
+
+def load_authors(preset: str, file: Path, device: torch.device) -> OP3:
+    """A published model in eval mode."""
+    model = build_model(load_preset(preset))
+    assert isinstance(model, OP3)
+    load_published(model, read_tensors(str(file)), OP3_NAMES, str(file))
+    return model.eval().requires_grad_(False).to(device)
+
+
+@torch.no_grad()
+def refinements(model: OP3, image: Tensor, slots: int, generator: torch.Generator
+                ) -> Iterator[tuple[Belief, Scene, Tensor]]:
+    """Belief, decoded sample and its noise after each of STEPS refinements of a first frame [1, 3, H, W]."""
+    belief: Belief = model.start(1, slots)
+    noise = model.noise(belief, generator)
+    for _ in range(STEPS):
+        belief = model.refine(belief, image, None, noise)
+        noise = model.noise(belief, generator)
+        yield belief, model.scene(belief, noise), noise
+
+
+def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = None,
+                 report: Callable[[Goals], None] = lambda g: None) -> list[Goals]:
+    """Reconstruction and segmentation of the settled structures of `stack_goals`, K = blocks + 2 as in planning."""
+    results = []
+    for file in sorted((folder / 'op3' / 'stack_goals').glob('*.npz')):
+        with np.load(file) as data:
+            images, labels = data['images'][:goals, 1], data['labels'][:goals, 1]
+            blocks = len(json.loads(bytes(data['blocks']))[0]['blocks'])
+        device = model.initial_mean.device
+        mse, ari = np.empty((len(seeds), len(images), STEPS)), np.empty((len(seeds), len(images)))
+        for i, seed in enumerate(seeds):
+            generator = torch.Generator(device).manual_seed(seed)
+            for j, image in enumerate(images):
+                x = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+                for step, (_, scene, _) in enumerate(refinements(model, x, blocks + 2, generator)):
+                    mse[i, j, step] = float((scene.image - x).square().mean())
+                owner = scene.mask_logits.argmax(1).cpu().numpy()
+                ari[i, j] = foreground_ari(labels[j:j + 1], owner, 0, None)[0]
+        results.append(Goals(file.stem, blocks, blocks + 2, mse, ari))
+        report(results[-1])
+    return results
+
+
+@torch.no_grad()
+def episode_metrics(model: OP3, folder: Path, seeds: range, episodes: int | None = None) -> dict[str, Array]:
+    """MSE on the two-block episodes, [seeds, episodes, ...].
+
+    Returns:
+        'first': after STEPS refinements of the first frame; 'open': then predicted 1, 2, ... actions ahead; 'copy':
+        of the first frame itself at those times; 'stream': with one refinement of each frame instead.
+    """
+    with np.load(folder / 'op3' / 'pick_place_two_blocks.npz') as data:
+        frames, actions = data['frames'][:episodes], data['actions'][:episodes, :, [0, 1, 3, 4]]
+    device, ahead = model.initial_mean.device, actions.shape[1]
+    images = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+    told = torch.from_numpy(actions).to(device)
+    shape = (len(seeds), len(images))
+    values = {'first': np.empty(shape), **{k: np.empty((*shape, ahead)) for k in ('open', 'stream', 'copy')}}
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator(device).manual_seed(seed)
+        for j, x in enumerate(images):
+            def error(scene: Tensor, t: int, x: Tensor = x) -> float:
+                return float((scene - x[t]).square().mean())
+            *_, (belief, scene, noise) = refinements(model, x[:1], model.config.slots, generator)
+            values['first'][i, j] = error(scene.image[0], 0)
+            beliefs, noises = {'open': belief, 'stream': belief}, {'open': noise, 'stream': noise}
+            for t in range(ahead):
+                values['copy'][i, j, t] = error(x[0], t + 1)
+                for kind in beliefs:
+                    belief = model.predict(beliefs[kind], told[j, t][None], noises[kind])
+                    noise = model.noise(belief, generator)
+                    if kind == 'stream':
+                        belief = model.refine(belief, x[t + 1:t + 2], None, noise)
+                        noise = model.noise(belief, generator)
+                    beliefs[kind], noises[kind] = belief, noise
+                    values[kind][i, j, t] = error(model.scene(belief, noise).image[0], t + 1)
+    return values
+
+
+def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int | None, device: torch.device) -> int:
+    """Print both tables; `count` limits goals per structure and episodes."""
+    folder, drawn = data_folder(path), range(first_seed, first_seed + seeds)
+    stack = load_authors('op3_released_stack', folder / 'op3' / 'stack_s64d64_v1.safetensors', device)
+    print(f'OP3, authors\' weights for stacking, goal images; seeds {drawn.start} to {drawn.stop - 1}; std: of the '
+          f'seeds\' means\n')
+    header = ('structure', 'blocks', 'K', 'goals', 'MSE M=1', 'M=2', f'M={STEPS}', 'std', 'ARI-F', 'std')
+    rows = []
+    for g in goal_metrics(stack, folder, drawn, count):
+        mse, ari = Spread.of(g.mse[:, :, -1].mean(1)), Spread.of(np.nanmean(g.ari, 1))
+        rows.append((g.structure, g.blocks, g.slots, g.mse.shape[1], g.mse[:, :, 0].mean(), g.mse[:, :, 1].mean(),
+                     mse.mean, mse.std, ari.mean, ari.std))
+    print(text_table(header, rows), end='\n\n')
+    pick = load_authors('op3_released_pick_place', folder / 'op3' / 'pick_place_curriculum.safetensors', device)
+    values = episode_metrics(pick, folder, drawn, count)
+    print(f'OP3, authors\' weights for pick and place, {values["first"].shape[1]} two-block episodes, K = '
+          f'{pick.config.slots}; MSE\n')
+    titles = {'open': 'predicted', 'stream': 'one refinement a frame', 'copy': 'first frame copied'}
+    after = Spread.of(values['first'].mean(1))
+    table: list[tuple[object, ...]] = [(f'{STEPS} refinements', 't', after.mean, after.std)]
+    for key, title in titles.items():
+        for t in range(values[key].shape[2]):
+            s = Spread.of(values[key][:, :, t].mean(1))
+            table.append((title, f't+{t + 1}', s.mean, s.std))
+    print(text_table(('what', 'frame', 'mean', 'std'), table))
+    return 0
