@@ -41,7 +41,7 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
         rows = slice(begin, min(begin + batch, count, len(data)))
         images = as_image(data.frames[rows]).to(device)
         images = model.observe(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        actions = torch.from_numpy(data.actions[rows]).to(device)
+        actions = torch.from_numpy(data.actions(rows)).to(device)
         generator = torch.Generator(device).manual_seed(seed + begin)
         belief = model.infer(images[:, 0], generator=generator)
         rolled = belief

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from object_centric_ros.actions import pick_place_vector
@@ -12,8 +13,9 @@ from object_centric_ros.errors import InputError
 
 
 def as_image(frames: np.ndarray) -> Tensor:
-    """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3))).float().div_(255)
+    """uint8 [..., H, W, C] -> float32 [..., 3, H, W] in [0, 1]; gray images (C = 1) become three equal channels."""
+    image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3))).float().div_(255)
+    return image.expand(*image.shape[:-3], 3, *image.shape[-2:])
 
 
 class Episodes:
@@ -24,6 +26,9 @@ class Episodes:
         height: plane (m) on which actions are projected.
         limit: use only the first so many episodes.
         action_format: of the model (see `models.cycle.ACTION_FORMATS`).
+
+    Raises:
+        InputError: no episodes, or actions that cannot be turned into what the model takes.
     """
 
     def __init__(self, path: str, height: float, limit: int | None = None, action_format: str = 'pick_place_uv'
@@ -31,14 +36,31 @@ class Episodes:
         self.store = EpisodeStore(path)
         if len(self.store) == 0:
             raise InputError(f'{path}', 'at least one episode', 'none')
-        self.camera = self.store.camera
+        self.camera = self.store.camera if 'camera' in self.store.meta else None
         wanted = [f for f in ('frames', 'actions', 'arm_frames', 'labels') if f in self.store.fields]
         self.arrays = self.store.read(slice(0, limit), wanted)
         self.frames = self.arrays['frames']
-        actions = pick_place_vector(action_format, self.camera, self.arrays['actions'], height)
-        self.actions = np.zeros((*self.frames.shape[:1], self.frames.shape[1] - 1, 0), np.float32) \
-            if actions is None else actions
         self.arm_frames = self.arrays.get('arm_frames')
+        self.height, self.action_format = height, action_format
+        self.actions(slice(0, 1))
+
+    def actions(self, which: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Actions of some episodes [B, T - 1, ...] in the model's format, row t between frames t and t + 1."""
+        wanted, stored = self.action_format, self.store.action_format
+        values = self.arrays.get('actions')
+        if wanted == 'none' or values is None:
+            if wanted != 'none':
+                raise InputError(f'{self.store.path}: actions', f'what {wanted} can be made of', 'none')
+            episodes = len(self.frames[which])
+            return np.zeros((episodes, self.frames.shape[1] - 1, 0), np.float32)
+        values = values[which]
+        if stored == 'pick_place_xy' and wanted == 'pick_place_uv' and self.camera is not None:
+            values = pick_place_vector(wanted, self.camera, values, self.height)
+        elif stored == 'sparse_field' and wanted == 'field':
+            values = dense_field(values, *self.frames.shape[2:4])
+        elif stored != wanted:
+            raise InputError(f'{self.store.path}: actions', f'what {wanted} can be made of', stored)
+        return np.asarray(values, np.float32)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -61,10 +83,11 @@ class Episodes:
         """
         t = min(horizon, self.frames.shape[1])
         episode = rng.integers(0, len(self), batch)
+        told = self.actions(episode)
         start = int(rng.integers(0, self.frames.shape[1] - t + 1))
         frames = [self.frames[episode, start + i] for i in range(t)]
-        nothing = np.zeros((batch, self.actions.shape[-1]), np.float32)
-        actions = [nothing] + [self.actions[episode, start + i] for i in range(t - 1)]
+        nothing = np.zeros((batch, *told.shape[2:]), np.float32)
+        actions = [nothing] + [told[:, start + i] for i in range(t - 1)]
         if self.arm_frames is not None and rng.random() < arm_fraction and t > 1:
             at = int(rng.integers(0, t - 1))
             frames.insert(at + 1, self.arm_frames[episode, start + at])
@@ -74,3 +97,13 @@ class Episodes:
             frames[at + 1:at + 1] = [frames[at]] * 2
             actions[at + 1:at + 1] = [nothing] * 2
         return as_image(np.stack(frames, 1)), torch.from_numpy(np.stack(actions, 1))
+
+
+def dense_field(sparse: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+    """Action fields from the pixels where they are not zero: [..., n, 4] (u, v, x, y) -> [..., 2, height, width]."""
+    field = np.zeros((*sparse.shape[:-2], 2, height, width), np.float32)
+    u, v = (np.clip(np.floor(sparse[..., i]).astype(int), 0, size - 1) for i, size in ((0, width), (1, height)))
+    where = np.indices(u.shape)[:-1]
+    for axis in (0, 1):
+        np.add.at(field, (*where, axis, v, u), sparse[..., 2 + axis])
+    return field

@@ -22,6 +22,7 @@ class Stage:
         share: part of the run's minutes.
         batch: sequences or images in a batch.
         lr: peak learning rate; warm-up over `warmup` steps, linear decay to 5 % over the last 30 % of the stage.
+        half_life: instead of that decay, steps in which the rate halves; 0 = the linear decay.
         arm_fraction: part of the frames that are taken with the arm in view, where the data have such.
         rounds: 2 = slots are also put on what a first round leaves unexplained ('frames').
         still_fraction: part of the batches of sequences in which one frame is seen again and again, without an action:
@@ -38,6 +39,7 @@ class Stage:
     batch: int = 16
     lr: float = 6e-4
     warmup: int = 200
+    half_life: int = 0
     arm_fraction: float = 0.0
     still_fraction: float = 0.0
     rounds: int = 1
@@ -50,9 +52,8 @@ class Stage:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise InputError('stage.objective', f'one of {list(OBJECTIVES)}', self.objective)
-        if self.batch < 1 or self.share <= 0 or self.lr <= 0:
-            raise InputError('stage', 'batch >= 1, share > 0, lr > 0',
-                             f'batch {self.batch}, share {self.share}, lr {self.lr}')
+        if min(self.batch, self.warmup, self.horizon) < 1 or min(self.share, self.lr) <= 0 or self.half_life < 0:
+            raise InputError('stage', 'batch, warmup, horizon >= 1; share, lr > 0; half_life >= 0', self)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class TrainingConfig:
         model: the model's configuration.
         stages: in order.
         seed: of weights, noise and sampling.
-        clip: largest global gradient norm.
+        optimiser: 'adam' or 'rmsprop', with torch's default constants.
+        clip: largest global gradient norm; .inf in YAML = none.
         precision: 'bfloat16' (autocast) or 'float32'.
         object_height: height of the plane (m) on which pick and place points are projected into the image.
         validate_every, checkpoint_every: seconds.
@@ -73,6 +75,7 @@ class TrainingConfig:
     model: ModelConfig = field(default_factory=PartsConfig)
     stages: tuple[Stage, ...] = (Stage('frames', 1.0),)
     seed: int = 0
+    optimiser: str = 'adam'
     clip: float = 1.0
     precision: str = 'bfloat16'
     object_height: float = 0.03
@@ -83,8 +86,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.precision not in ('bfloat16', 'float32'):
             raise InputError('precision', 'bfloat16 or float32', self.precision)
+        if self.optimiser not in ('adam', 'rmsprop'):
+            raise InputError('optimiser', 'adam or rmsprop', self.optimiser)
         if not self.stages:
             raise InputError('stages', 'at least one', 'none')
         others = [s.objective for s in self.stages if s.objective != 'paper']
         if others and not isinstance(self.model, PartsConfig):
             raise InputError('stages', f"objective 'paper' for a model {self.model.name}", others[0])
+        if isinstance(self.model, PartsConfig) and self.model.sampled and {'frames', 'dynamics'} & set(others):
+            raise InputError('stages', 'objectives paper or sequences for PARTS that refines from samples', others)

@@ -30,6 +30,8 @@ from object_centric_ros.training.objectives import dynamics_loss, frames_loss
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.state import load_state, restore_optimiser, save_state
 
+OPTIMISERS: dict[str, Any] = {'adam': torch.optim.Adam, 'rmsprop': torch.optim.RMSprop}
+
 
 class Diverged(RuntimeError):
     """The loss or a gradient is not finite; the last good checkpoint stays."""
@@ -52,6 +54,11 @@ class Trainer:
                  device: str = 'cpu', initial: str | None = None) -> None:
         self.config, self.data, self.held_out, self.folder = config, data, held_out, folder
         self.budget = 60 * minutes
+        for episodes in (data, held_out):
+            size, wanted = episodes.frames.shape[2:4], config.model.image_size
+            if size != (wanted, wanted):
+                raise InputError(f'{episodes.store.path}: frames', f'{wanted}x{wanted} pixels, the image_size of the '
+                                 'model', f'{size[0]}x{size[1]}')
         torch.set_flush_denormal(True)  # far tails of masks make denormal gradients, which are several times slower
         self.device = torch.device(device)
         os.makedirs(folder, exist_ok=True)
@@ -67,13 +74,16 @@ class Trainer:
         self.rng = np.random.default_rng(config.seed)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == 'bfloat16')
         self.progress: dict[str, Any] = {'stage': 0, 'step': 0, 'seconds': 0.0, 'stage_seconds': 0.0, 'steps': 0}
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.optimiser = self._optimiser()
         self.state_path = os.path.join(folder, 'state.safetensors')
         if os.path.exists(self.state_path):
             entries, self.progress = load_state(self.state_path, self.model, self.generator, self.rng)
             restore_optimiser(self.optimiser, entries)
         self.pairs: tuple[Belief, Belief, Tensor] | None = None
         self.stop = False
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        return OPTIMISERS[self.config.optimiser](self.model.parameters(), lr=1e-4)
 
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last validation, or nothing after `stop` was set."""
@@ -86,7 +96,7 @@ class Trainer:
                     self._save()
                     return {}
                 self.progress |= {'stage': self.progress['stage'] + 1, 'step': 0, 'stage_seconds': 0.0}
-                self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+                self.optimiser = self._optimiser()
                 self._save()
             result = self._validate(board, len(self.held_out))
         self._save(result)
@@ -131,7 +141,9 @@ class Trainer:
             self.model.config = replace(config, beta=beta) if beta >= 0 else config
 
     def _rate(self, stage: Stage, done: float) -> None:
-        rate = stage.lr * min(1.0, (self.progress['step'] + 1) / stage.warmup) * min(1.0, max(0.05, (1 - done) / 0.3))
+        step = self.progress['step']
+        fall = 0.5 ** (step / stage.half_life) if stage.half_life else min(1.0, max(0.05, (1 - done) / 0.3))
+        rate = stage.lr * min(1.0, (step + 1) / stage.warmup) * fall
         for group in self.optimiser.param_groups:
             group['lr'] = rate
 
@@ -140,7 +152,7 @@ class Trainer:
             rgb, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction,
                                                stage.still_fraction)
             images = self.model.observe(rgb.to(self.device).flatten(0, 1)).unflatten(0, rgb.shape[:2])
-            told = actions.to(self.device) if actions.shape[-1] else None
+            told = actions.to(self.device) if actions.numel() else None
             with self.autocast:
                 return self.model.episode_loss(images, told, self.progress['steps'], self.generator)
         assert isinstance(self.model, Parts)
@@ -182,7 +194,7 @@ class Trainer:
                 parts = [torch.cat([getattr(b, k) for b in beliefs]).unflatten(0, (n, t))[:, which].flatten(0, 1)
                          for k in ('mean', 'log_std', 'memory')]
                 return Belief(*parts)
-            actions = torch.from_numpy(self.data.actions[:n]).flatten(0, 1).to(self.device)
+            actions = torch.from_numpy(self.data.actions(slice(0, n))).flatten(0, 1).to(self.device)
             self.pairs = pairs(slice(0, t - 1)), pairs(slice(1, t)), actions
         return self.pairs
 
@@ -224,7 +236,7 @@ class Trainer:
                 'threads': torch.get_num_threads(), 'torch': torch.__version__, 'episodes': len(self.data),
                 'data': {k: v for k, v in self.data.store.meta.items()
                          if k in ('generator', 'version', 'seed', 'format')},
-                'camera': self.data.camera.to_dict(), 'validation': result or {}}
+                'validation': result or {}} | ({'camera': self.data.camera.to_dict()} if self.data.camera else {})
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else f'CPU {platform.machine()}'

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from small_models import SMALL, every_model, small
 
 from object_centric_ros.config import from_mapping, load_yaml, to_mapping
-from object_centric_ros.datasets.episodes import FORMAT
+from object_centric_ros.datasets.episodes import write_part
+from object_centric_ros.datasets.layout import TABLETOP
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.metrics import adjusted_rand_index, foreground_ari
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.parts import PartsConfig
-from object_centric_ros.training.data import Episodes
+from object_centric_ros.models.registry import MODELS, build_model
+from object_centric_ros.training.data import Episodes, as_image, dense_field
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.trainer import Diverged, Trainer
 
@@ -27,21 +28,26 @@ STAGES = (Stage('frames', 1, batch=4, warmup=5), Stage('dynamics', 1, batch=4, e
           Stage('sequences', 1, batch=2, horizon=3, unobserved=0.5, arm_fraction=0.5))
 
 
-def write_episodes(path: Path, seed: int) -> Path:
-    """Six episodes of one red square that goes where the action says."""
+def write_episodes(path: Path, seed: int, size: int = 64, action_format: str = 'pick_place_xy') -> Path:
+    """Six episodes of one red square here and there, with made-up actions."""
     rng = np.random.default_rng(seed)
     camera = PinholeCamera.looking_at((0, -0.88, 1.0), (0, 0, 0.045), 23, 640, 480)
-    frames = np.full((6, 4, 64, 64, 3), 128, np.uint8)
-    labels = np.zeros((6, 4, 64, 64), np.uint8)
+    frames = np.full((6, 4, size, size, 3), 128, np.uint8)
+    labels = np.zeros((6, 4, size, size), np.uint8)
     actions = rng.uniform(-0.1, 0.1, (6, 3, 4)).astype(np.float32)
+    if action_format == 'sparse_field':
+        actions = rng.uniform(0, size, (6, 3, 2, 4)).astype(np.float32)
+    elif action_format == 'discrete':
+        actions = np.eye(4, dtype=np.float32)[rng.integers(0, 4, (6, 3))]
+    side = size // 8
     for n in range(6):
         for t in range(4):
-            u, v = rng.integers(8, 48, 2)
-            frames[n, t, v:v + 8, u:u + 8] = 200, 20, 20
-            labels[n, t, v:v + 8, u:u + 8] = 1
-    with h5py.File(path, 'w') as f:
-        f['frames'], f['labels'], f['actions'], f['arm_frames'] = frames, labels, actions, frames
-        f.attrs['meta'] = json.dumps({'format': FORMAT, 'generator': 'test', 'seed': seed, 'camera': camera.to_dict()})
+            u, v = rng.integers(side, 6 * side, 2)
+            frames[n, t, v:v + side, u:u + side] = 200, 20, 20
+            labels[n, t, v:v + side, u:u + side] = 1
+    meta = {'generator': 'test', 'seed': seed, 'camera': camera.to_dict(), 'action_format': action_format,
+            'fields': {'arm_frames': TABLETOP['arm_frames']}}
+    write_part(path, meta, {'frames': frames, 'labels': labels, 'actions': actions, 'arm_frames': frames})
     return path
 
 
@@ -155,3 +161,129 @@ def test_ari_equals_scikit_learn() -> None:
     expected = [adjusted_rand_score(a[a > 0], b[a > 0]) for a, b in zip(true, predicted, strict=True)]
     assert front == pytest.approx(expected)
     assert np.isnan(foreground_ari(np.zeros((1, 4, 4), int), np.zeros((1, 4, 4), int)))
+
+
+def paper_trainer(name: str, variant: str, folder: Path, run: str, minutes: float = 1.0) -> Trainer:
+    """A trainer of a small model by its paper's objective, on data of its size and action format."""
+    model = small(name, variant)
+    stored = {'field': 'sparse_field', 'discrete': 'discrete'}.get(model.action_format, 'pick_place_xy')
+    data = []
+    for seed in (0, 1):
+        path = folder / f'{seed}.h5'
+        if not path.exists():
+            write_episodes(path, seed, model.config.image_size, stored)
+        data.append(Episodes(str(path), 0.03, None, model.action_format))
+    stage = Stage('paper', 1, batch=4, warmup=1, lr=2e-3, horizon=max(SMALL[name].frames, 1))
+    config = TrainingConfig(model.config, (stage,), precision='float32', clip=5.0, validate_every=1e9,
+                            checkpoint_every=1e9, validation_episodes=2)
+    return Trainer(config, *data, str(folder / run), minutes)
+
+
+def take_steps(run: Trainer, n: int) -> list[float]:
+    losses = []
+    for _ in range(n):
+        run._rate(run.config.stages[0], 0.0)
+        loss, terms = run._loss(run.config.stages[0])
+        run._step(loss, terms)
+        run.progress['step'] += 1
+        run.progress['steps'] += 1
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(('name', 'variant'), every_model())
+def test_every_model_resumes_exactly(name: str, variant: str, tmp_path: Path) -> None:
+    expected = take_steps(paper_trainer(name, variant, tmp_path, 'whole'), 4)
+    first = paper_trainer(name, variant, tmp_path, 'parts')
+    begun = take_steps(first, 2)
+    first._save()
+    again = paper_trainer(name, variant, tmp_path, 'parts')
+    assert again.progress['steps'] == 2
+    assert begun + take_steps(again, 2) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(('name', 'variant'), [p for p in every_model() if p.values[1] == next(iter(
+    SMALL[p.values[0]].variants)) or p.values == ('parts', 'paper')])
+def test_every_model_learns(name: str, variant: str, tmp_path: Path) -> None:
+    """A few seconds of the paper's objective lower it, and leave a file that tracks."""
+    run = paper_trainer(name, variant, tmp_path, 'run', minutes=4 / 60)
+    rgb, actions = run.data.sequences(np.random.default_rng(0), 6, run.config.stages[0].horizon, 0.0)
+    images = run.model.observe(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
+
+    def measured() -> float:
+        with torch.set_grad_enabled(True):
+            return float(np.mean([run.model.eval().episode_loss(
+                images, actions if actions.numel() else None, 0, torch.Generator().manual_seed(s))[0].item()
+                for s in range(3)]))
+    before = measured()
+    result = run.run()
+    assert measured() < before
+    assert {'ari_f_first', 'mse_first', 'mse_last', 'open_1', 'copy_1'} <= set(result)
+    model, record = load_model(tmp_path / 'run' / 'model.safetensors')
+    assert model.config == run.config.model and record['steps'] > 2 and np.isfinite(record['validation']['mse_first'])
+
+
+TRAIN = Path(__file__).parents[2] / 'config' / 'train'
+
+
+@pytest.mark.parametrize('file', sorted(f.name for f in TRAIN.glob('*.yaml')))
+def test_shipped_configurations_load(file: str) -> None:
+    config = load_yaml(TrainingConfig, TRAIN / file)
+    assert '#' in (TRAIN / file).read_text() and build_model(config.model).config == config.model
+
+
+def test_every_model_has_a_training_configuration() -> None:
+    trained = {load_yaml(TrainingConfig, file).model.name for file in TRAIN.glob('*.yaml')}
+    assert trained == set(MODELS), 'a registered model needs a file in config/train'
+
+
+def test_actions_become_what_the_model_takes(tmp_path: Path) -> None:
+    path = str(write_episodes(tmp_path / 'a.h5', 0))
+    assert Episodes(path, 0.03, None, 'none').actions(slice(0, 2)).shape == (2, 3, 0)
+    stored = Episodes(path, 0.03, None, 'pick_place_xy').actions(np.array([4, 1]))
+    image = Episodes(path, 0.03).actions(np.array([4, 1]))
+    assert stored.shape == (2, 3, 4) and image.shape == (2, 3, 5) and (image[..., 0] == 1).all()
+    with pytest.raises(InputError, match='actions: expected what field can be made of, got pick_place_xy'):
+        Episodes(path, 0.03, None, 'field')
+
+
+def test_dense_field() -> None:
+    sparse = np.array([[[2.5, 1.0, 0.1, 0.2], [2.0, 1.9, 0.3, 0.0], [0, 0, 0, 0]]], np.float32)
+    field = dense_field(sparse, 4, 6)
+    assert field.shape == (1, 2, 4, 6) and field[0, :, 1, 2] == pytest.approx([0.4, 0.2])
+    assert np.count_nonzero(field) == 2
+
+
+def test_gray_frames_become_colour() -> None:
+    image = as_image(np.full((2, 3, 4, 5, 1), 51, np.uint8))
+    assert image.shape == (2, 3, 3, 4, 5) and torch.allclose(image, torch.tensor(0.2))
+
+
+def test_frames_must_fit_the_model(tmp_path: Path) -> None:
+    data = Episodes(str(write_episodes(tmp_path / 'a.h5', 0, 32)), 0.03)
+    with pytest.raises(InputError, match=r'expected 64x64 pixels, the image_size of the model, got 32x32'):
+        trainer((data, data), tmp_path / 'run', 1.0)
+
+
+def test_rates_and_optimisers(episodes: tuple[Episodes, Episodes], tmp_path: Path) -> None:
+    run = trainer(episodes, tmp_path / 'run', 1.0)
+    stage = Stage('paper', 1, lr=1e-3, warmup=10, half_life=100)
+    rates = []
+    for step in (0, 9, 100, 200):
+        run.progress['step'] = step
+        run._rate(stage, 0.99)
+        rates.append(run.optimiser.param_groups[0]['lr'])
+    assert rates == pytest.approx([1e-4, 1e-3 * 0.5 ** 0.09, 5e-4, 2.5e-4])
+    config = TrainingConfig(MODEL, STAGES, optimiser='rmsprop')
+    assert isinstance(Trainer(config, *episodes, str(tmp_path / 'other'), 1.0).optimiser, torch.optim.RMSprop)
+    with pytest.raises(InputError, match='optimiser'):
+        TrainingConfig(MODEL, STAGES, optimiser='sgd')
+    with pytest.raises(InputError, match='half_life'):
+        Stage('paper', 1, half_life=-1)
+
+
+def test_stages_must_suit_the_model() -> None:
+    with pytest.raises(InputError, match="objective 'paper' for a model op3"):
+        TrainingConfig(small('op3', next(iter(SMALL['op3'].variants))).config, STAGES)
+    with pytest.raises(InputError, match='refines from samples'):
+        TrainingConfig(small('parts', 'paper').config, STAGES)
