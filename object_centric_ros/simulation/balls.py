@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.simulation.flat_painting import hsv_to_rgb, paint_discs
+from object_centric_ros.simulation.flat_painting import colour, hsv_to_rgb, paint_discs
 
 GENERATOR_VERSION = 1
 FULLEST = 0.4
@@ -247,17 +247,9 @@ def draw(config: BallsConfig, positions: NDArray[np.float32], hit: NDArray[np.bo
                 labels[row, top:bottom, left:right] = 0
                 collisions[row, top:bottom, left:right] = False
         out['labels'][rows], out['collisions'][rows] = labels, collisions
-        out['frames'][rows] = _colour(labels, colours[rows // t]) if config.coloured else (
+        out['frames'][rows] = colour(labels, colours[rows // t]) if config.coloured else (
             (labels > 0).view(np.uint8) * np.uint8(255))[..., None]
     return {name: values.reshape(n, t, *values.shape[1:]) for name, values in out.items()}
-
-
-def _colour(labels: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB [N, S, S, 3] of labels with the objects' colours [N, K, 3]; an overlap is white, the background black."""
-    table = np.zeros((len(colours), 256, 3), np.uint8)
-    table[:, 1:1 + colours.shape[1]] = colours
-    table[:, 255] = 255
-    return table[np.arange(len(labels))[:, None, None], labels]
 
 
 def make_batch(config: BallsConfig, seeds: Sequence[Sequence[int]]) -> dict[str, NDArray]:

@@ -20,9 +20,9 @@ from object_centric_ros.errors import InputError
 GENERATOR_VERSION = 1
 SIZE = 84
 ACTIONS = ('stay', 'fire', 'right', 'left', 'right and fire', 'left and fire')
-COLOUR_PLAYER, COLOUR_SHIELD, COLOUR_INVADER, COLOUR_SHOT = 196, 52, 20, 6
+COLOUR_PLAYER, COLOUR_SHIELD, COLOUR_INVADER, COLOUR_SHOT, COLOUR_COUNT = 196, 52, 20, 6, 246
 """Numbers of the console's colours."""
-LABELS = {COLOUR_PLAYER: 1, COLOUR_SHIELD: 2, COLOUR_INVADER: 3, COLOUR_SHOT: 4}
+LABELS = {COLOUR_PLAYER: 1, COLOUR_SHIELD: 2, COLOUR_INVADER: 3, COLOUR_SHOT: 4, COLOUR_COUNT: 5}
 FIELD = slice(31, 195)
 """Rows of the console's picture [210, 160] between the score and the ground."""
 PLAYER_ROWS = slice(185, 195)
@@ -39,7 +39,8 @@ OPENING = 130
 
 FIELDS = {
     'frames': '[T, 84, 84, 1] 255 where there is something and 0 elsewhere',
-    'labels': '[T, 84, 84] 0 background, 1 player, 2 shields, 3 invaders, 4 shots and bombs',
+    'labels': '[T, 84, 84] 0 background, 1 player, 2 shields, 3 invaders, 4 shots and bombs, 5 the number of lives, '
+              'which shows for a while when one is lost',
     'actions': f'[T-1, {len(ACTIONS)}] one-hot: {", ".join(ACTIONS)}',
     'rewards': '[T-1] points won between frames t and t+1',
     'lives': '[T] lives left',

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.simulation.flat_painting import Canvas
+from object_centric_ros.simulation.flat_painting import Canvas, colour
 
 GENERATOR_VERSION = 1
 PIECES = {'O': ('##', '##'), 'T': ('###', '.#.'), 'S': ('.##', '##.'), 'Z': ('##.', '.##'), 'J': ('#..', '###'),
@@ -120,15 +120,10 @@ def make_batch(config: TetrominoesConfig, seeds: Sequence[Sequence[int]]) -> dic
         places = canvas.places(corners[:, k], np.arange(n))
         canvas.flat[places] += masks[shapes[:, k]] * np.uint8(k + 1)
     labels = canvas.images()
-    table = np.zeros((n, config.count + 1, 3), np.uint8)
-    table[:, 1:] = COLOURS[colours]
-    frames = np.empty((*labels.shape, 3), np.uint8)
-    for channel in range(3):
-        frames[..., channel] = np.take_along_axis(table[..., channel], labels.reshape(n, -1).astype(np.intp), 1
-                                                  ).reshape(labels.shape)
+    frames = colour(labels, COLOURS[colours])
     return {'frames': frames[:, None], 'labels': labels[:, None],
             'positions': (corners + extents[shapes] / 2).astype(np.float32)[:, None],
-            'shapes': shapes.astype(np.uint8), 'colours': table[:, 1:]}
+            'shapes': shapes.astype(np.uint8), 'colours': COLOURS[colours]}
 
 
 def meta(config: TetrominoesConfig) -> dict[str, Any]:

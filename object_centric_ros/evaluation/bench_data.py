@@ -1,0 +1,141 @@
+"""How fast episodes are made and stored, and what the papers' data sets would take."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.tables import text_table
+from object_centric_ros.simulation.generate import find_world, generate
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the papers.
+
+    Attributes:
+        name: for the table.
+        world, preset: what makes it.
+        episodes: of the training set.
+        sample: episodes that are made to measure.
+        target: frames per second that are wanted, in two processes; None if there is no such number.
+    """
+
+    name: str
+    world: str
+    preset: str | None
+    episodes: int
+    sample: int
+    target: int | None
+
+
+SETS = (
+    DataSet('bouncing balls (R-NEM)', 'balls', 'rnem', 50_000, 1000, 20_000),
+    DataSet('6 to 8 balls (R-NEM test)', 'balls', 'rnem_6_8', 10_000, 1000, 20_000),
+    DataSet('balls and a curtain (R-NEM)', 'balls', 'rnem_curtain', 50_000, 1000, 20_000),
+    DataSet('coloured balls (OP3)', 'balls', 'op3', 50_000, 1000, 20_000),
+    DataSet('active-dSprites (OBAI)', 'sprites', 'active', 50_000, 8000, 10_000),
+    DataSet('Multi-dSprites on grey', 'sprites', 'multi_on_grey', 60_000, 10_000, 10_000),
+    DataSet('Tetrominoes', 'tetrominoes', 'paper', 60_000, 20_000, 10_000),
+    DataSet('Space Invaders (R-NEM)', 'invaders', 'rnem', 50_000, 60, None),
+)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What making a data set was measured to take.
+
+    Attributes:
+        frames: that were made.
+        made: frames per second in memory.
+        per_cpu: frames per second of processor time in memory: what is left where others use the processor too.
+        stored: frames per second when written to a file, from the first to the last byte.
+        size: bytes on disk of one episode.
+        hours, gigabytes: of the whole data set at that rate and size.
+    """
+
+    frames: int
+    made: float
+    per_cpu: float
+    stored: float
+    size: float
+    hours: float
+    gigabytes: float
+
+
+def measure(data: DataSet, workers: int, folder: Path, share: float = 1.0, seed: int = 0) -> Rate:
+    """Make a sample of a data set twice: in memory, and as a file in `folder`.
+
+    Args:
+        data: the data set.
+        workers: processes.
+        folder: for the file, which is removed.
+        share: of `data.sample` that is made.
+        seed: of the episodes.
+    """
+    world = find_world(data.world)
+    config = world.config(**(world.presets[data.preset] if data.preset else {}))
+    count = max(1, round(data.sample * share))
+    part = min(world.part, -(-count // workers))
+    parts = [range(start, min(start + part, count)) for start in range(0, count, part)]
+    jobs = [(data.world, config, seed, indices) for indices in parts]
+    with multiprocessing.get_context('spawn').Pool(workers) as pool:
+        list(pool.imap_unordered(_make, [(data.world, config, seed, range(1))] * (4 * workers)))  # imports, first use
+        start = time.perf_counter()
+        done = list(pool.imap_unordered(_make, jobs))
+        frames, cpu = sum(n for n, _ in done), sum(s for _, s in done)
+        made = frames / (time.perf_counter() - start)
+    path = folder / 'sample.h5'
+    start = time.perf_counter()
+    generate(path, data.world, config, episodes=count, seed=seed, workers=workers)
+    seconds = time.perf_counter() - start
+    size = path.stat().st_size / count
+    path.unlink()
+    return Rate(frames, made, frames / cpu, frames / seconds, size, data.episodes * seconds / count / 3600,
+                data.episodes * size / 1e9)
+
+
+def _make(job: tuple[str, Any, int, Iterable[int]]) -> tuple[int, float]:
+    """Make some episodes; returns the number of frames and the processor time (s)."""
+    name, config, seed, indices = job
+    start = time.process_time()
+    frames = find_world(name).make_batch(config, [(seed, i) for i in indices])['frames']
+    return frames.shape[0] * frames.shape[1], time.process_time() - start
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument('worlds', nargs='*', metavar='WORLD', help='worlds to measure (default: all)')
+    parser.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
+    parser.add_argument('--share', type=float, default=1.0, help='of the usual number of episodes')
+    parser.add_argument('--seed', type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table."""
+    known = sorted({data.world for data in SETS})
+    for name in args.worlds:
+        if name not in known:
+            raise InputError('world', f'some of {known}', name)
+    if args.workers < 1 or args.share <= 0:
+        raise InputError('workers and share', 'at least 1 and more than 0', (args.workers, args.share))
+    header = ('data set', 'frames', 'made /s', 'wanted /s', 'made /CPU s', 'stored /s', 'kB each', 'episodes', 'hours',
+              'GB')
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for data in SETS:
+            if not args.worlds or data.world in args.worlds:
+                rate = measure(data, args.workers, Path(folder), args.share, args.seed)
+                rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored,
+                             rate.size / 1000, data.episodes, rate.hours, rate.gigabytes))
+    print(f'{args.workers} processes, seed {args.seed}; hours and GB: projected for the whole data set')
+    print(text_table(header, rows))
+    return 0
