@@ -197,13 +197,14 @@ class RNEM(CycleModel):
         return self._scene(a := self._draw(z), self.pixels.presence(a).amax(2))
 
     def scene(self, belief: Belief, noise: Tensor | None = None) -> Scene:
-        """psi and gamma. Where no slot draws anything, nothing is what gamma shares out: such pixels are empty."""
+        """psi and gamma. A pixel is empty where the most responsible slot draws nothing: black has its owners too."""
         assert isinstance(belief, RNEMBelief)
         return self._scene(belief.parameters, belief.log_gamma)
 
     def _scene(self, a: Tensor, mask_logits: Tensor) -> Scene:
         colours = self.pixels.mean(a)
-        return Scene(colours, mask_logits, (colours.abs() <= self.config.on).all(2).all(1))
+        drawn = colours.abs().amax(2).gather(1, mask_logits.argmax(1, keepdim=True)).squeeze(1)
+        return Scene(colours, mask_logits, drawn <= self.config.on)
 
     def loss(self, belief: Belief, scene: Scene, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 3 of a frame under its prediction [B], log-likelihood of eq. 1 [B, H, W]; no KL, as nothing is random."""

@@ -25,7 +25,8 @@ class RNEMConfig(ModelConfig):
             'unlike', a channel of which differs by more from its median over the image (things on a plain ground).
         noise: part of the input's pixels that are flipped (Gaussian: replaced) in training.
         noisy_inference: noise outside of training too, as in the released code.
-        on: what max_k psi must exceed to count as drawn, in roll-outs and for the tracker (appendix A.1: 0.1).
+        on: what psi must exceed to count as drawn: max_k psi in roll-outs (appendix A.1: 0.1), that of the most
+            responsible slot for the tracker.
         step_size: of N-EM's gradient step.
         latent: size of theta; also of the interaction's layers, of which attention_size are in the attention.
         hidden: size of the fully connected layers of encoder and decoder.
