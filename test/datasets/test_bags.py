@@ -1,0 +1,238 @@
+"""Bags -> episodes: bags of both kinds written here, aligned in time, cut at gaps, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from object_centric_ros.datasets import bags
+from object_centric_ros.datasets.bags import BagOptions, bag
+from object_centric_ros.datasets.episodes import EpisodeStore
+from object_centric_ros.datasets.sources import View, save
+from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera
+
+ROOT = Path(__file__).resolve().parents[2]
+STORE = get_typestore(Stores.ROS2_JAZZY)
+STORE.register(get_types_from_msg((ROOT / 'msg' / 'ExecutedAction.msg').read_text(), bags.ACTION))
+T = STORE.types
+EPOCH = 1_700_000_000
+
+
+def stamp(t: float) -> Any:
+    ns = round((EPOCH + t) * 1e3) * 1_000_000
+    return T['builtin_interfaces/msg/Time'](sec=ns // 10 ** 9, nanosec=ns % 10 ** 9)
+
+
+def header(t: float, frame: str = 'camera') -> Any:
+    return T['std_msgs/msg/Header'](stamp=stamp(t), frame_id=frame)
+
+
+def picture(t: float) -> np.ndarray:
+    """A 32x24 image whose colour tells the time (tenths of a second) and whose corner is marked."""
+    image = np.full((24, 32, 3), (round(10 * t) % 200, 50, 220), np.uint8)
+    image[:4, :4] = 255
+    return image
+
+
+def image(t: float, encoding: str = 'rgb8') -> Any:
+    pixels = picture(t)
+    if encoding in ('jpeg', 'png'):
+        data = cv2.imencode(f'.{encoding}', pixels[..., ::-1])[1]
+        return T[bags.COMPRESSED](header=header(t), format=encoding, data=data)
+    pixels = {'rgb8': pixels, 'bgr8': pixels[..., ::-1], 'mono8': pixels[..., :1],
+              'rgba8': np.concatenate([pixels, pixels[..., :1]], 2),
+              'bgra8': np.concatenate([pixels[..., ::-1], pixels[..., :1]], 2)}.get(encoding, pixels)
+    return T[bags.IMAGE](header=header(t), height=24, width=32, encoding=encoding, is_bigendian=0,
+                         step=32 * pixels.shape[2], data=np.ascontiguousarray(pixels).reshape(-1))
+
+
+def joints(t: float) -> Any:
+    return T[bags.JOINTS](header=header(t), name=['a', 'b'], position=np.array([t, -2 * t]), velocity=np.zeros(2),
+                          effort=np.zeros(2))
+
+
+def action(started: float, finished: float, success: bool = True) -> Any:
+    point = T['geometry_msgs/msg/Point']
+    return T[bags.ACTION](header=header(finished, 'work_plane'), entity_id=1, pick=point(x=started, y=0.1, z=0.0),
+                          place=point(x=finished, y=0.2, z=0.0), success=success, started=stamp(started),
+                          finished=stamp(finished))
+
+
+def camera_info(t: float) -> Any:
+    return T[bags.INFO](header=header(t), height=24, width=32, distortion_model='plumb_bob', d=np.zeros(5),
+                        k=np.array([40.0, 0, 16, 0, 41, 12, 0, 0, 1]), r=np.eye(3).reshape(-1),
+                        p=np.zeros(12), binning_x=0, binning_y=0,
+                        roi=T['sensor_msgs/msg/RegionOfInterest'](x_offset=0, y_offset=0, height=0, width=0,
+                                                                  do_rectify=False))
+
+
+def write(path: Path, messages: list[tuple[str, float, Any]], mcap: bool = True) -> Path:
+    plugin = StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3
+    with Writer(path, version=9 if mcap else 8, storage_plugin=plugin) as writer:
+        known: dict[str, Any] = {}
+        for topic, t, message in sorted(messages, key=lambda m: m[1]):
+            if topic not in known:
+                known[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
+            writer.write(known[topic], round((EPOCH + t) * 1e9),
+                         bytes(STORE.serialize_cdr(message, message.__msgtype__)))
+    return path
+
+
+def recording(until: float = 10.0, encoding: str = 'rgb8', actions: bool = True) -> list[tuple[str, float, Any]]:
+    """Images at 10 Hz, joints at 50 Hz; actions at 1 to 2, 3 to 4.05, 5 to 6 ... s, the third fails."""
+    messages: list[tuple[str, float, Any]] = [('/camera/camera_info', 0.0, camera_info(0.0))]
+    messages += [('/camera/image', t / 10, image(t / 10, encoding)) for t in range(round(until * 10))]
+    messages += [('/joint_states', t / 50, joints(t / 50)) for t in range(round(until * 50))]
+    if actions:
+        times = [(1.0, 2.0), (3.0, 4.05), (5.0, 6.0), (7.0, 8.0)]
+        messages += [('/executed_actions', b, action(a, b, a != 5.0)) for a, b in times if b < until]
+    return messages
+
+
+def seconds(frames: np.ndarray) -> list[float]:
+    return (frames[..., 12, 16, 0] / 10).tolist()
+
+
+@pytest.mark.parametrize('mcap', [True, False])
+def test_frames_between_actions(tmp_path: Path, mcap: bool) -> None:
+    path = write(tmp_path / 'bag', recording(), mcap)
+    assert save(bag(path, BagOptions(steps=3)), tmp_path / 'a.h5') == 2
+    with EpisodeStore(tmp_path / 'a.h5') as store:
+        got = store.read(slice(None))
+        assert store.action_format == 'pick_place_xy' and store.meta['action_frame'] == 'work_plane'
+        assert store.meta['joint_names'] == ['a', 'b']
+    assert seconds(got['frames'][0]) == [1.0, 3.0, 5.0] and seconds(got['frames'][1]) == [5.0, 7.0, 8.3]
+    assert np.allclose(got['actions'][0], [[1.0, 0.1, 2.0, 0.2], [3.0, 0.1, 4.05, 0.2]])
+    assert got['success'].tolist() == [[True, True], [False, True]]
+    assert np.allclose(got['stamps'] - EPOCH, [[1, 3, 5], [5, 7, 8.3]])
+    assert np.allclose(got['joints'][1], [[5, -10], [7, -14], [8.3, -16.6]], atol=1e-3)
+    assert np.array_equal(got['frames'][0, 1], picture(3.0))
+
+
+def test_one_file_of_a_bag(tmp_path: Path) -> None:
+    path = write(tmp_path / 'bag', recording())
+    file = next(path.glob('*.mcap'))
+    assert len(list(bag(file).episodes)) == 1
+
+
+def test_frames_at_a_rate(tmp_path: Path) -> None:
+    path = write(tmp_path / 'bag', recording(4.0, actions=False))
+    source = bag(path, BagOptions(rate=4.0, steps=5))
+    got = list(source.episodes)
+    assert len(got) == 3 and 'actions' not in got[0] and source.notes == ['40 images in 3.9 s, 10.0 Hz']
+    nominal = np.arange(15) / 4
+    times = np.concatenate([e['stamps'] for e in got]) - EPOCH
+    assert np.abs(times - nominal).max() < 0.051
+    assert np.allclose(np.concatenate([seconds(e['frames']) for e in got]), times)
+    with pytest.raises(InputError, match=r'executed actions .* or a rate'):
+        bag(path)
+
+
+def test_gaps_are_reported_and_cut_out(tmp_path: Path) -> None:
+    messages = [m for m in recording(6.0, actions=False) if not ('image' in m[0] and 2.05 < m[1] < 3.95)]
+    messages = [m for m in messages if not ('joint' in m[0] and 4.9 < m[1] < 5.3)]
+    source = bag(write(tmp_path / 'bag', messages), BagOptions(rate=10.0, steps=10))
+    got = [e['stamps'] - EPOCH for e in source.episodes]
+    assert source.notes[1:] == ['gap of 2.00 s at 2.00 s']
+    assert np.allclose(got, [np.arange(0, 10) / 10, np.arange(10, 20) / 10, np.arange(40, 50) / 10,
+                             np.arange(50, 60) / 10], atol=0.01)
+    joint = list(bag(tmp_path / 'bag', BagOptions(rate=10.0, steps=10)).episodes)[3]['joints']
+    assert np.isnan(joint[:3]).all() and np.allclose(joint[4:, 0], np.arange(54, 60) / 10, atol=1e-3)
+
+
+def test_actions_without_images_are_left_out(tmp_path: Path) -> None:
+    messages = [m for m in recording() if not ('image' in m[0] and 4.0 < m[1] < 5.05)]
+    source = bag(write(tmp_path / 'bag', messages), BagOptions(steps=2))
+    got = [seconds(e['frames']) for e in source.episodes]
+    assert got == [[1.0, 3.0], [7.0, 8.3]]
+    assert sum('no image' in note for note in source.notes) == 2
+    short = bag(write(tmp_path / 'short', recording(8.2)), BagOptions(steps=2))
+    assert [seconds(e['frames']) for e in short.episodes] == [[1.0, 3.0], [3.0, 5.0], [5.0, 7.0]]
+    assert short.notes[-1] == 'action 3: no image after it'
+
+
+def test_long_pauses_end_an_episode(tmp_path: Path) -> None:
+    messages = [m for m in recording() if not ('action' in m[0] and m[1] == 4.05)]
+    path = write(tmp_path / 'bag', messages)
+    cut = bag(path, BagOptions(steps=2, pause=1.5))
+    assert [seconds(e['frames']) for e in cut.episodes] == [[1.0, 2.3], [5.0, 7.0], [7.0, 8.3]]
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgba8', 'bgra8', 'mono8', 'png', 'jpeg'])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / 'bag', recording(1.0, encoding, actions=False))
+    frames = next(iter(bag(path, BagOptions(rate=10.0, steps=5)).episodes))['frames']
+    wanted = np.stack([picture(t / 10) for t in range(5)])[..., :frames.shape[-1]]
+    assert frames.shape[-1] == (1 if encoding == 'mono8' else 3)
+    assert np.abs(frames.astype(int) - wanted).mean() < (6 if encoding == 'jpeg' else 1e-9)
+
+
+def test_the_camera_of_cropped_images(tmp_path: Path) -> None:
+    path = write(tmp_path / 'bag', recording(2.0, actions=False))
+    known = PinholeCamera.looking_at((0, -1, 1), (0, 0, 0), 30, 32, 24)
+    source = bag(path, BagOptions(rate=10.0), View((4, 2, 24, 20), size=16), (known.rotation, known.position))
+    camera = PinholeCamera.from_dict(source.meta['camera'])
+    assert (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy) == (24, 20, 40, 41, 12, 10)
+    assert next(iter(source.episodes))['frames'].shape == (5, 16, 16, 3)
+
+
+def test_bags_that_cannot_be_used(tmp_path: Path) -> None:
+    joints_only = write(tmp_path / 'j', [('/joint_states', 0.0, joints(0.0))])
+    with pytest.raises(InputError, match=r"j: topics: expected one topic of sensor_msgs/msg/Image.*'/joint_states'"):
+        bag(joints_only)
+    two = write(tmp_path / 'two', [('/a', 0.0, image(0.0)), ('/b', 0.0, image(0.0))])
+    with pytest.raises(InputError, match=r"'/a': .*'/b'"):
+        bag(two)
+    with pytest.raises(InputError, match='expected depth of sensor_msgs/msg/Image'):
+        bag(two, BagOptions(images='depth'))
+    odd = write(tmp_path / 'odd', [('/image', t / 10, image(t / 10, 'yuv422')) for t in range(6)])
+    with pytest.raises(InputError, match=r'odd: /image: image encoding: expected one of rgb8.* got yuv422'):
+        list(bag(odd, BagOptions(rate=10.0)).episodes)
+    with pytest.raises(InputError, match='none: expected a bag'):
+        bag(tmp_path / 'none')
+    whole = write(tmp_path / 'cut', recording(1.0))
+    file = next(whole.glob('*.mcap'))
+    file.write_bytes(file.read_bytes()[:-2000])
+    with pytest.raises(InputError, match='cut: expected a bag'):
+        bag(whole)
+    shutil.rmtree(whole)
+    with pytest.raises(InputError, match='rate: expected more than 0'):
+        BagOptions(rate=0.0)
+
+
+def test_the_demos_bags(tmp_path: Path) -> None:
+    pytest.importorskip('rclpy')
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import Image, JointState
+
+    from object_centric_ros.msg import ExecutedAction
+    from object_centric_ros.nodes.bag import BagWriter
+    from object_centric_ros.nodes.images import from_array
+
+    with BagWriter(tmp_path / 'bag') as writer:
+        for topic, kind in (('/image', Image), ('/overlay', Image), ('/joint_states', JointState),
+                            ('/executed_actions', ExecutedAction)):
+            writer.add_topic(topic, kind)
+        for i in range(60):
+            message = from_array(picture(i / 10), Image().header, 'rgb8')
+            message.header.stamp.sec, message.header.stamp.nanosec = 5 + i // 10, i % 10 * 100_000_000
+            for topic in ('/image', '/overlay'):
+                writer.write(topic, i, serialize_message(message))
+            state = JointState(header=message.header, name=['a'], position=[i / 10])
+            writer.write('/joint_states', i, serialize_message(state))
+        for second in (1, 3):
+            done = ExecutedAction(success=True)
+            done.started.sec, done.finished.sec, done.pick.x = 5 + second, 6 + second, float(second)
+            writer.write('/executed_actions', 60, serialize_message(done))
+    episodes = list(bag(tmp_path / 'bag', BagOptions(steps=3)).episodes)
+    assert len(episodes) == 1 and seconds(episodes[0]['frames']) == [1.0, 3.0, 4.3]
+    assert episodes[0]['actions'][:, 0].tolist() == [1.0, 3.0]
+    assert np.allclose(episodes[0]['joints'][:, 0], [1.0, 3.0, 4.3])
