@@ -21,6 +21,7 @@ from object_centric_ros.errors import InputError
 SHAPES = ('cube', 'horizontal_rectangle', 'tetrahedron')
 """Names as in the goal files; what they call a tetrahedron is a pyramid on a square."""
 TIMESTEP = 0.002
+"""As released (s)."""
 REST_SPEED = 1e-9
 """Blocks rest when no velocity is above this (units/s, rad/s) and no acceleration above a thousand times it."""
 _CHECK = 50  # steps between two looks at whether everything rests
@@ -135,7 +136,7 @@ def stage_model(stage: Stage) -> mujoco.MjModel:
 
 
 @lru_cache(maxsize=512)
-def physics_model(stage: Stage, shapes: tuple[str, ...]) -> mujoco.MjModel:
+def physics_model(stage: Stage, shapes: tuple[str, ...], timestep: float = TIMESTEP) -> mujoco.MjModel:
     """What moves: the surroundings and blocks of these shapes. Shared by all worlds; not to be changed."""
     s = stage.scale
     geoms = {SHAPES[0]: f'type="box" size="{s} {s} {s}"', SHAPES[1]: f'type="box" size="{2 * s} {s} {s}"',
@@ -144,22 +145,22 @@ def physics_model(stage: Stage, shapes: tuple[str, ...]) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(f"""
 <mujoco>
   <compiler angle="radian"/>
-  <option timestep="{TIMESTEP}"/>
+  <option timestep="{timestep}" tolerance="1e-6"><flag island="disable"/></option>
   <asset>{shape_meshes(s)}<material name="floor"/></asset>
   <worldbody>{stage.surroundings}{blocks}</worldbody>
 </mujoco>""")
 
 
-def run(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> int:
-    """Let physics run for `steps` steps, or until all blocks rest; returns the steps that were run.
+def run(model: mujoco.MjModel, data: mujoco.MjData, seconds: float) -> None:
+    """Let physics run for some seconds, or until all blocks rest.
 
-    At rest means that what is left out would move no block by more than `REST_SPEED` times the time left out.
+    At rest means that what is left out would move no block by more than about `REST_SPEED` times the time left out.
     """
+    steps = round(seconds / model.opt.timestep)
     for done in range(0, steps, _CHECK):
         mujoco.mj_step(model, data, min(_CHECK, steps - done))
         if np.abs(data.qvel).max(initial=0) < REST_SPEED and np.abs(data.qacc).max(initial=0) < 1000 * REST_SPEED:
-            return done + _CHECK
-    return steps
+            return
 
 
 def poses(blocks: Sequence[Block]) -> NDArray[np.float64]:

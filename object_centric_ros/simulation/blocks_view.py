@@ -60,6 +60,12 @@ class BlocksView:
         ids = np.where(ids > 1, ids - 1, 0).astype(np.uint8)
         return ids if self.stage.drawn == self.stage.size else halved_labels(ids)
 
+    def close(self) -> None:
+        """Free the context; the view cannot be used afterwards."""
+        self._gl.make_current()  # else what belongs to another view is freed
+        self._context.free()
+        self._gl.free()
+
     def _draw(self, blocks: Sequence[Block], labels: bool) -> NDArray[np.uint8]:
         if len(blocks) > MAX_DRAWN:
             raise InputError('blocks in a picture', f'at most {MAX_DRAWN}', len(blocks))

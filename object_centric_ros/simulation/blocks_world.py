@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.simulation.blocks_stage import Block, Stage, physics_model, poses, run
+from object_centric_ros.simulation.blocks_stage import TIMESTEP, Block, Stage, physics_model, poses, run
 from object_centric_ros.simulation.blocks_view import MAX_DRAWN, BlocksView, view_of
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -21,10 +21,13 @@ class BlocksWorld:
 
     Args:
         stage: where the blocks are.
+        timestep: of the physics (s).
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, stage: Stage, timestep: float = TIMESTEP) -> None:
+        if not 1e-4 <= timestep <= 0.005:
+            raise InputError('blocks: timestep', '0.0001 to 0.005 s', timestep)
+        self.stage, self.timestep = stage, timestep
         self.set_blocks([])
 
     @property
@@ -43,7 +46,7 @@ class BlocksWorld:
         self._blocks = list(blocks)
         if len(self._blocks) > MAX_DRAWN:
             raise InputError('blocks on a stage', f'at most {MAX_DRAWN}', len(self._blocks))
-        self._model = physics_model(self.stage, tuple(block.shape for block in self._blocks))
+        self._model = physics_model(self.stage, tuple(block.shape for block in self._blocks), self.timestep)
         self._data = mujoco.MjData(self._model)
         self._data.qpos[:] = poses(self._blocks)
 
@@ -55,7 +58,7 @@ class BlocksWorld:
 
     def overlaps(self, block: Block) -> bool:
         """Whether a block would cut into one that is there, or into the surroundings."""
-        model = physics_model(self.stage, (*(b.shape for b in self._blocks), block.shape))
+        model = physics_model(self.stage, (*(b.shape for b in self._blocks), block.shape), self.timestep)
         data = mujoco.MjData(model)
         data.qpos[:] = np.append(self._data.qpos, block.pose)
         mujoco.mj_kinematics(model, data)
@@ -63,9 +66,9 @@ class BlocksWorld:
         contacts = data.contact.geom[data.contact.dist < 0]
         return bool((model.geom_bodyid[contacts] == model.nbody - 1).any())
 
-    def settle(self, steps: int) -> None:
-        """Let physics run for `steps` steps of 2 ms, or until all blocks rest."""
-        run(self._model, self._data, steps)
+    def settle(self, seconds: float) -> None:
+        """Let physics run for some seconds, or until all blocks rest."""
+        run(self._model, self._data, seconds)
 
     def state(self) -> tuple[tuple[Block, ...], NDArray[np.float64]]:
         """Everything that `restore` needs to go on from here exactly."""
