@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
+from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -166,6 +166,17 @@ def _stamp(data: bytes, recorded: int) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds) or recorded
 
 
+def _read(reader: AnyReader, data: bytes, kind: str) -> Any:
+    """A message; what `rclpy.serialization` writes may have some bytes too many at its end."""
+    try:
+        return reader.deserialize(data, kind)
+    except AnyReaderError:
+        for surplus in range(4, 65, 4):
+            with contextlib.suppress(AnyReaderError):
+                return reader.deserialize(data[:-surplus], kind)
+        raise
+
+
 def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Path) -> Recording:
     joints = _topic(reader, options.joints, (JOINTS,), folder)
     actions = None if options.rate else _topic(reader, options.actions, (ACTION,), folder)
@@ -182,7 +193,7 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
             continue
         if connection is info and found.info is not None:
             continue
-        message: Any = reader.deserialize(data, connection.msgtype)
+        message = _read(reader, data, connection.msgtype)
         if connection is joints:
             moved.append((stamp, list(message.name), np.asarray(message.position, float)))
         elif connection is actions:
@@ -318,7 +329,7 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
             if index is None:
                 continue
             try:
-                pictures[index] = view.image(decode_image(reader.deserialize(data, connection.msgtype)))
+                pictures[index] = view.image(decode_image(_read(reader, data, connection.msgtype)))
             except InputError as e:
                 raise InputError(f'{folder}: {topic}: {e.what}', e.expected, e.got) from e
             while ready < len(plans) and all(i in pictures for i in plans[ready][0]):
