@@ -12,7 +12,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from object_centric_ros.simulation import balls, invaders, sprites, tabletop_play, tetrominoes
+from object_centric_ros.simulation import (
+    balls,
+    blocks_pick_place,
+    blocks_stack,
+    invaders,
+    sprites,
+    tabletop_play,
+    tetrominoes,
+)
 
 Seed = Sequence[int]
 """What `numpy.random.default_rng` takes: the seed of the set and the number of the episode."""
@@ -58,5 +66,10 @@ WORLDS: dict[str, World] = {world.name: world for world in (
           tetrominoes.PRESETS, part=2000),
     World('invaders', 'Space Invaders played by a script (R-NEM A.2); needs ale-py', invaders.InvadersConfig,
           invaders.make_batch, invaders.meta, invaders.FIELDS, invaders.PRESETS),
+    World('blocks_stack', 'a block dropped on others, before and after (OP3 6.5.1)', blocks_stack.StackConfig,
+          blocks_stack.make_batch, blocks_stack.meta, blocks_stack.FIELDS, blocks_stack.PRESETS, part=200),
+    World('blocks_pick_place', 'blind pick and place of cubes (OP3 6.5.2)', blocks_pick_place.PickPlaceConfig,
+          blocks_pick_place.make_batch, blocks_pick_place.meta, blocks_pick_place.FIELDS, blocks_pick_place.PRESETS,
+          part=100),
 )}
 """Name -> world."""
