@@ -26,7 +26,7 @@ HEART = 0.9
 """Half the diagonal of a heart's lower square, likewise; its two half discs sit on the upper sides."""
 
 FIELDS = {
-    'frames': '[T, S, S, 3] RGB, or [T, S, S, 1] for white sprites',
+    'frames': '[T, S, S, 1 or 3] RGB, or a single channel for white sprites',
     'labels': '[T, S, S] 0 background, i+1 sprite i, that which covers most of the pixel; higher numbers lie in front',
     'actions': '[T-1, K+1, 4] the action field between frames t and t+1 where it is not zero: pixel u and v of frame '
                't, acceleration x and y (pixels per frame squared); row i is on sprite i, row K on the background, '

@@ -1,0 +1,35 @@
+"""Speed of making data: every data set names a world and preset that there are, and numbers that fit together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.bench_data import SETS, add_arguments, measure, run
+from object_centric_ros.simulation.generate import find_world
+
+
+def test_the_sets_can_be_made() -> None:
+    for data in SETS:
+        world = find_world(data.world)
+        world.config(**(world.presets[data.preset] if data.preset else {}))
+
+
+def test_measuring(tmp_path: Path) -> None:
+    data = next(d for d in SETS if d.world == 'tetrominoes')
+    rate = measure(data, workers=1, folder=tmp_path, share=0.01)
+    assert rate.frames == 200 and rate.made > rate.stored > 0 and rate.per_cpu > 0
+    assert rate.gigabytes == pytest.approx(rate.size * 60_000 / 1e9)
+    assert rate.hours == pytest.approx(60_000 / rate.stored / 3600)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('words', [['nowhere'], ['--share', '0'], ['--workers', '0']])
+def test_impossible_measurements(words: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(InputError):
+        run(parser.parse_args(words))
