@@ -67,7 +67,7 @@ class Identities:
         return moved or bool(np.linalg.norm(views.centroid[slot] - record.centroid) <= c.jump_gate)
 
     def update(self, views: SlotViews, good: NDArray[np.bool_], stamp: float, frozen: bool, background: int | None,
-               size: int) -> list[int]:
+               size: int, births: bool = True) -> list[int]:
         """Book one frame.
 
         Args:
@@ -76,6 +76,7 @@ class Identities:
             frozen: the robot is in the way: nothing is born, found or given up.
             background: the slot that is never an entity.
             size: S, side of the model image.
+            births: whether steady new slots become entities.
 
         Returns:
             slots that hold nothing any more and may be parked.
@@ -95,7 +96,7 @@ class Identities:
         for slot in range(len(views.area)):
             if slot == background or slot in held:
                 continue
-            if frozen or not self._steady(views, slot, size):
+            if frozen or not births or not self._steady(views, slot, size):
                 self.candidates.pop(slot, None)
                 if not frozen and 0 < views.area[slot] < c.min_area:
                     free.append(slot)

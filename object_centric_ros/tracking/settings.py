@@ -27,6 +27,8 @@ class TrackerConfig:
         merge_colour: largest distance in chromaticity of like colours.
         unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
         settle_iterations: refinements of the first frame after an executed action.
+        settle_frames: frames without the robot after an executed action in which identities are told anew and nothing
+            is born; the first and the last are also read from nothing.
         restart_margin: nats by which a reading from nothing must beat the tracked one after an executed action.
         object_height: height of an object's centre above what it stands on, metres.
     """
@@ -43,13 +45,15 @@ class TrackerConfig:
     jump_gate: float = 4.0
     match_colour: float = 0.3
     merge_distance: float = 5.5
-    merge_colour: float = 0.08
+    merge_colour: float = 0.11
     unexplained: float = 0.08
     settle_iterations: int = 3
+    settle_frames: int = 4
     restart_margin: float = 60.0
     object_height: float = 0.03
 
     def __post_init__(self) -> None:
-        if self.birth_frames < 1 or self.settle_iterations < 1 or self.retire_after <= 0 or self.object_height < 0:
-            raise InputError('tracker',
-                             'birth_frames >= 1, settle_iterations >= 1, retire_after > 0, object_height >= 0', self)
+        counts = self.birth_frames, self.settle_iterations, self.settle_frames
+        if min(counts) < 1 or self.retire_after <= 0 or self.object_height < 0:
+            raise InputError('tracker', 'birth_frames, settle_iterations and settle_frames >= 1, retire_after > 0, '
+                             'object_height >= 0', self)

@@ -97,7 +97,7 @@ class EntityTracker:
         self.snapshots: dict[int, SlotState] = {}
         self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
         self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action put an entity, model pixels
-        self.unsettled = False  # the scene may have changed and was not yet seen without the robot
+        self.unsettled = 0  # frames without the robot still to be seen until a changed scene counts as known
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
 
     def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
@@ -133,7 +133,8 @@ class EntityTracker:
         inferred = belief
         if prior is not None and not good.all():
             belief = belief.where(torch.from_numpy(good).to(self.device), prior)
-        free = self.identities.update(views, good, stamp, robot_moving, self.background, self.size)
+        free = self.identities.update(views, good, stamp, robot_moving, self.background, self.size,
+                                      births=not self.unsettled)
         if not robot_moving:
             free += self.identities.duplicates(views, self.background)
             belief = self._rearrange(belief, free, x, scene.image)
@@ -162,16 +163,18 @@ class EntityTracker:
             told, held = self.action_vector(action), self._picked(action)
             slot = None if held is None else self.identities.records[held].slot
             self.expected = {} if held is None else {held: self._model_pixel(action.place_xy)}
-            self.unsettled = True
+            self.unsettled = c.settle_frames
             best = likeliest([read(model, x, guess, c.settle_iterations, told, self.generator)
                               for guess in guesses(model, self.belief, told, slot)], 0.0)
         if self.unsettled and not robot_moving:
-            self.unsettled = False
-            anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
-            best = likeliest([best, anew], c.restart_margin)
+            tracked = best
+            if self.unsettled in (1, c.settle_frames):
+                anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
+                best = likeliest([best, anew], c.restart_margin)
             views = view_slots(*scene_arrays(best.scene), pixels, self.background, empty_pixels(best.scene))
-            self.identities.reassign(views, self.expected, best is not anew, stamp, self.background, self.size)
+            self.identities.reassign(views, self.expected, best is tracked, stamp, self.background, self.size)
             best = replace(best, prior=None)
+            self.unsettled -= 1
         return best
 
     def _picked(self, action: PickPlace) -> int | None:
@@ -269,7 +272,8 @@ class EntityTracker:
             raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
         with torch.no_grad():
             self.belief, self.scene = belief, self.model.scene(belief)
-        self.positions, self.expected, self.unsettled = {}, {}, True  # the scene may have changed since
+        self.positions, self.expected = {}, {}
+        self.unsettled = self.config.settle_frames  # the scene may have changed since
         states = self._states()
         self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
 

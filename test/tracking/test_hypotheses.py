@@ -81,8 +81,10 @@ def test_a_restart_waits_until_the_robot_is_out_of_the_picture(tracker: EntityTr
     xy = tuple(map(float, world.block_positions()[0, :2]))
     world.pose_arm_over(np.array(xy), np.random.default_rng(0))
     tracker.step(world.render(), PickPlace(xy, xy), 1.0, robot_moving=True)
-    assert tracker.unsettled
+    frames = tracker.config.settle_frames
+    assert tracker.unsettled == frames
     world.home_arm()
-    tracker.step(world.render(), stamp=1.1)
+    for i in range(frames):
+        tracker.step(world.render(), stamp=1.1 + 0.1 * i)
+        assert tracker.unsettled == frames - 1 - i
     world.close()
-    assert not tracker.unsettled
