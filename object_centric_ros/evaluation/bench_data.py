@@ -71,13 +71,12 @@ class Rate:
     gigabytes: float
 
 
-def measure(data: DataSet, workers: int, folder: Path, share: float = 1.0, seed: int = 0) -> Rate:
-    """Make a sample of a data set twice: in memory, and as a file in `folder`.
+def measure(data: DataSet, workers: int, share: float = 1.0, seed: int = 0) -> Rate:
+    """Make a sample of a data set twice: in memory, and as a file that is removed again.
 
     Args:
         data: the data set.
         workers: processes.
-        folder: for the file, which is removed.
         share: of `data.sample` that is made.
         seed: of the episodes.
     """
@@ -93,12 +92,12 @@ def measure(data: DataSet, workers: int, folder: Path, share: float = 1.0, seed:
         done = list(pool.imap_unordered(_make, jobs))
         frames, cpu = sum(n for n, _ in done), sum(s for _, s in done)
         made = frames / (time.perf_counter() - start)
-    path = folder / 'sample.h5'
-    start = time.perf_counter()
-    generate(path, data.world, config, episodes=count, seed=seed, workers=workers)
-    seconds = time.perf_counter() - start
-    size = path.stat().st_size / count
-    path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'sample.h5'
+        start = time.perf_counter()
+        generate(path, data.world, config, episodes=count, seed=seed, workers=workers)
+        seconds = time.perf_counter() - start
+        size = path.stat().st_size / count
     return Rate(frames, made, frames / cpu, frames / seconds, size, data.episodes * seconds / count / 3600,
                 data.episodes * size / 1e9)
 
@@ -130,12 +129,11 @@ def run(args: argparse.Namespace) -> int:
     header = ('data set', 'frames', 'made /s', 'wanted /s', 'made /CPU s', 'stored /s', 'kB each', 'episodes', 'hours',
               'GB')
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for data in SETS:
-            if not args.worlds or data.world in args.worlds:
-                rate = measure(data, args.workers, Path(folder), args.share, args.seed)
-                rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored,
-                             rate.size / 1000, data.episodes, rate.hours, rate.gigabytes))
+    for data in SETS:
+        if not args.worlds or data.world in args.worlds:
+            rate = measure(data, args.workers, args.share, args.seed)
+            rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored, rate.size / 1000,
+                         data.episodes, rate.hours, rate.gigabytes))
     print(f'{args.workers} processes, seed {args.seed}; hours and GB: projected for the whole data set')
     print(text_table(header, rows))
     return 0

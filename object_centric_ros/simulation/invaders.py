@@ -241,4 +241,5 @@ def _episode(world: InvadersWorld, seed: Sequence[int]) -> dict[str, NDArray]:
 
 def meta(config: InvadersConfig) -> dict[str, Any]:
     """Facts for the episode file."""
-    return {'generator': 'invaders', 'generator_version': GENERATOR_VERSION, 'actions': list(ACTIONS)}
+    return {'generator': 'invaders', 'generator_version': GENERATOR_VERSION, 'action_format': 'discrete',
+            'action_names': list(ACTIONS)}
