@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.convolution import convolve, one_at_a_time
 from object_centric_ros.models.errors import InputError
 
 ACTIVATIONS = {'elu': nn.ELU, 'relu': nn.ReLU}
@@ -67,11 +68,21 @@ class SpatialBroadcastDecoder(nn.Module):
     def forward(self, z: Tensor) -> Scene:
         """Latents [B, K, Z] -> colours [B, K, C, H, W] and mask logits [B, K, H, W]."""
         x = self.first(z.flatten(0, 1))
-        for layer in list(self.layers)[1:]:
-            x = layer(self.activation(x))
+        layers = cast(list[nn.Conv2d], list(self.layers)[1:])
+        if one_at_a_time(x, layers[0].weight):
+            x = torch.cat([self.alone(slot, layers) for slot in self.activation(x).split(1)])
+        else:
+            for layer in layers:
+                x = layer(self.activation(x))
         out = x.unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
         colours = out[:, :, :self.image_channels]
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])
+
+    def alone(self, x: Tensor, layers: list[nn.Conv2d]) -> Tensor:
+        """All layers behind the first for one slot [1, channels[0], H', W']."""
+        for layer in layers[:-1]:
+            x = self.activation(convolve(x, layer))
+        return convolve(x, layers[-1])
 
     def first(self, z: Tensor) -> Tensor:
         """The first convolution of the tiled latents [N, Z], before its activation: [N, channels[0], H', W']."""
@@ -80,10 +91,14 @@ class SpatialBroadcastDecoder(nn.Module):
         if self.project is None:
             where = functional.conv2d(self.grid[None], weight[:, self.latent:], bias, padding=padding)
         else:
-            grid = self.project(self.grid.movedim(0, -1)).movedim(-1, 0)
-            where = functional.conv2d(grid[None], weight, bias, padding=padding)
+            linear = torch.cat([self.project.weight, self.project.bias[:, None]], 1)  # of the coordinates and a one
+            grid = torch.cat([self.grid, torch.ones_like(self.grid[:1])])
+            seen = (linear.T @ weight.flatten(2)).unflatten(2, weight.shape[2:])
+            where = functional.conv2d(grid[None], seen, bias, padding=padding)
         # Channels last, as the convolutions that follow want it: [N, rows of taps, columns of taps, channels]
         taps = (z @ weight[:, :self.latent].permute(1, 2, 3, 0).flatten(1)).unflatten(1, (*weight.shape[2:], -1))
+        if padding == (0, 0):
+            return taps.sum((1, 2))[..., None, None] + where
         inside = self.inside.to(taps.dtype)
         rows = (inside @ taps.flatten(2)).unflatten(2, taps.shape[2:])
         return (inside @ rows).permute(0, 3, 1, 2) + where

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from object_centric_ros.models.convolution import convolve, one_at_a_time
+
 EPSILON = 1e-8
 """Added to the attention before it is normalised over pixels, so that a slot that won nothing has a mean."""
 
@@ -36,8 +38,18 @@ class PixelEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
-        pixels = self.convolutions(image).flatten(2).transpose(1, 2)
+        if one_at_a_time(image, self.position.weight):
+            pixels = torch.cat([self.alone(one) for one in image.split(1)])
+        else:
+            pixels = self.convolutions(image)
+        pixels = pixels.flatten(2).transpose(1, 2)
         return self.mix(self.norm(pixels + self.position(self.grid).flatten(0, 1)))
+
+    def alone(self, x: Tensor) -> Tensor:
+        """The convolutions of one image [1, C, H, W]."""
+        for layer in self.convolutions:
+            x = convolve(x, layer) if isinstance(layer, nn.Conv2d) else layer(x)
+        return x
 
 
 def corner_coordinates(size: int) -> Tensor:
