@@ -219,8 +219,8 @@ class Identities:
         return []
 
     def _saw(self, record: Record, views: SlotViews, slot: int, stamp: float) -> None:
-        rate = 0.1
-        record.colour = ((1 - rate) * np.asarray(record.colour) + rate * views.colour[slot]).tolist()
+        c, rate = self.config.colour_rate, 0.1
+        record.colour = ((1 - c) * np.asarray(record.colour) + c * views.colour[slot]).tolist()
         record.area = (1 - rate) * record.area + rate * float(views.area[slot])
         record.centroid, record.rows = views.centroid[slot].tolist(), views.rows[slot].tolist()
         record.overlapped = float(views.overlapped[slot])

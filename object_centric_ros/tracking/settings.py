@@ -19,6 +19,8 @@ class TrackerConfig:
         birth_contrast: least mean RGB distance of a new entity to the background behind it.
         birth_motion: how far it may move between those frames, model pixels.
         retire_after: seconds that an entity may stay unseen before its id is given up.
+        colour_rate: how much of the colour that an entity shows is taken over at each frame: low, as a mask that spills
+            over onto a neighbour for a while must not change what the entity is known by.
         colour_gate: largest change of mean colour (RGB distance) at which a slot still shows the same thing.
         area_gate: a slot whose mask shrinks below this part of its usual size is taken to be covered.
         jump_gate: farthest a thing moves between frames without an executed action, model pixels.
@@ -40,6 +42,7 @@ class TrackerConfig:
     birth_contrast: float = 0.12
     birth_motion: float = 1.5
     retire_after: float = 10.0
+    colour_rate: float = 0.03
     colour_gate: float = 0.25
     area_gate: float = 0.3
     jump_gate: float = 4.0
