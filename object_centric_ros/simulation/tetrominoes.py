@@ -59,11 +59,6 @@ class TetrominoesConfig:
                              'cells as the pieces have', f'{self.size} pixels for {self.count} pieces of '
                              f'{self.cell}-pixel cells')
 
-    @property
-    def steps(self) -> int:
-        """Frames in an episode: these are pictures."""
-        return 1
-
 
 def orientations(pieces: str) -> list[NDArray[np.bool_]]:
     """The different pictures of some pieces turned by quarters, in cells: [rows, columns] each."""

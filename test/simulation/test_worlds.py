@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from object_centric_ros.simulation import balls, sprites
 from object_centric_ros.simulation.worlds import WORLDS
 
 FLAT = [(name, preset) for name in ('balls', 'sprites', 'tetrominoes', 'invaders') for preset in WORLDS[name].presets]
@@ -57,7 +58,6 @@ def test_fields_are_as_declared(name: str, preset: str) -> None:
 
 def test_interactive_worlds_and_episodes_are_the_same_thing() -> None:
     for name in ('balls', 'sprites'):
-        from object_centric_ros.simulation import balls, sprites
         world = {'balls': balls.BallsWorld, 'sprites': sprites.SpritesWorld}[name]()
         out = WORLDS[name].make_batch(world.config, [(1, 0), (1, 1)])
         world.reset([(1, 0), (1, 1)])
