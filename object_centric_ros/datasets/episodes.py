@@ -108,6 +108,11 @@ class EpisodeStore:
         """The camera that the episodes were seen with, at its native size."""
         return PinholeCamera.from_dict(self.meta.get('camera', {}))
 
+    @property
+    def checked(self) -> bool:
+        """Whether the file holds checksums."""
+        return 'checksums' in self._file
+
     def read(self, which: slice | int | Sequence[int] | NDArray[np.integer], fields: Sequence[str] | None = None
              ) -> Arrays:
         """Arrays of some episodes.
@@ -160,7 +165,7 @@ class EpisodeStore:
 
         Files of the first format hold no checksums: of them, only that they can be read is known.
         """
-        stored = self._get('checksums', slice(None)) if 'checksums' in self._file else None
+        stored = self._get('checksums', slice(None)) if self.checked else None
         for column, name in enumerate(self.fields):
             for episode in range(len(self)):
                 try:

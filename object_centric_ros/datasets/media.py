@@ -28,22 +28,21 @@ PROPERTIES = {'color': ['gray', 'red', 'blue', 'green', 'brown', 'cyan', 'purple
               'material': ['rubber', 'metal'], 'shape': ['cube', 'sphere', 'cylinder']}
 
 
-def read_video(path: str | os.PathLike[str], view: View, stride: int = 1) -> NDArray[np.uint8]:
-    """Every `stride`-th frame of a video [T, H, W, 3]; InputError if it ends before it says."""
-    frames = []
+def video_frames(path: Path, view: View, stride: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """Every `stride`-th frame [H, W, 3] of a video; InputError if it ends before it says."""
+    seen = 0
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            said, seen = stream.frames, 0
+            said = stream.frames
             for frame in container.decode(stream):
                 if seen % stride == 0:
-                    frames.append(view.image(np.asarray(frame.to_ndarray(format='rgb24'), np.uint8)))
+                    yield view.image(np.asarray(frame.to_ndarray(format='rgb24'), np.uint8))
                 seen += 1
-    except (av.FFmpegError, IndexError, OSError) as e:
-        raise InputError(f'{os.fspath(path)}', 'a whole video', e) from e
-    if not frames or seen < said:
-        raise InputError(f'{os.fspath(path)}', f'{said or "some"} frames', f'{seen}: the video ends early')
-    return np.stack(frames)
+    except (av.FFmpegError, IndexError) as e:
+        raise InputError(f'{path}', 'a whole video', e) from e
+    if seen < max(said, 1):
+        raise InputError(f'{path}', f'{said or "some"} frames', f'{seen}: the video ends early')
 
 
 def read_images(paths: Sequence[Path], view: View) -> NDArray[np.uint8]:
@@ -82,8 +81,8 @@ def media(path: str | os.PathLike[str], view: View | None = None, steps: int | N
     def episodes() -> Iterator[Arrays]:
         for recording in recordings:
             files = images.get(recording)
-            frames = read_images(files[::stride], view or View()) if files else read_video(recording, view or View(),
-                                                                                           stride)
+            frames = read_images(files[::stride], view or View()) if files else np.stack(
+                list(video_frames(recording, view or View(), stride)))
             cut = windows(len(frames), steps)
             if not cut:
                 source.notes.append(f'{recording}: left out, {len(frames)} frames are fewer than {steps}')
@@ -113,7 +112,7 @@ def clevrer(path: str | os.PathLike[str], view: View | None = None, stride: int 
 
     def episodes() -> Iterator[Arrays]:
         for video, annotation in zip(videos, annotations, strict=True):
-            frames = read_video(video, view or View(), stride)
+            frames = np.stack(list(video_frames(video, view or View(), stride)))
             facts = {} if annotation is None else _facts(annotation, things, stride)
             if facts and len(facts['positions']) != len(frames):
                 raise InputError(f'{video}', f'{len(facts["positions"])} frames, as {annotation} says', len(frames))

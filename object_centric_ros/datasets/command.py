@@ -1,0 +1,169 @@
+"""`object-centric data`: look at episode files, check them, and convert other formats to them and from them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+
+from object_centric_ros.datasets.card import facts, write_card
+from object_centric_ros.datasets.episodes import EpisodeStore
+from object_centric_ros.datasets.media import clevrer, media
+from object_centric_ros.datasets.multi_object import multi_object
+from object_centric_ros.datasets.preview import preview
+from object_centric_ros.datasets.rnem import PARTS, rnem
+from object_centric_ros.datasets.sources import Source, View, save
+from object_centric_ros.errors import InputError
+
+
+def _bag(args: argparse.Namespace, view: View) -> Source:
+    from object_centric_ros.datasets.bags import BagOptions, bag
+
+    given = {'images': args.image_topic, 'joints': args.joint_topic, 'actions': args.action_topic, 'steps': args.steps,
+             'rate': args.rate, 'settle': args.settle, 'pause': args.pause}
+    return bag(args.path, BagOptions(**{k: v for k, v in given.items() if v is not None}), view, _pose(args.pose))
+
+
+def _lerobot(args: argparse.Namespace, view: View) -> Source:
+    from object_centric_ros.datasets.lerobot import lerobot
+
+    return lerobot(args.path, view, args.steps, args.camera or '')
+
+
+FORMATS: dict[str, tuple[str, Callable[[argparse.Namespace, View], Source]]] = {
+    'bag': ('a ROS 2 bag (sqlite3 or MCAP)', _bag),
+    'lerobot': ('a LeRobotDataset, version 2.x or 3.0', _lerobot),
+    'multi-object': ("a TFRecord file of DeepMind's Multi-Object Datasets",
+                     lambda args, view: multi_object(args.path, view, args.max_objects)),
+    'clevrer': ('videos and annotations of CLEVRER', lambda args, view: clevrer(args.path, view, args.stride)),
+    'rnem': ('an HDF5 file of R-NEM', lambda args, view: rnem(args.path, args.part, view)),
+    'media': ('a folder of videos, of folders of images, or of images',
+              lambda args, view: media(args.path, view, args.steps, args.stride)),
+}
+"""Formats that are read: what they are, and their loader."""
+
+
+def detect(path: Path) -> str:
+    """The format of a file or folder: one of `FORMATS`, or ``episodes``."""
+    if path.is_dir():
+        if (path / 'meta' / 'info.json').is_file():
+            return 'lerobot'
+        if (path / 'metadata.yaml').is_file():
+            return 'bag'
+        return 'clevrer' if next(path.rglob('video_*.mp4'), None) else 'media'
+    if path.suffix in ('.mcap', '.db3'):
+        return 'bag'
+    if path.is_file() and h5py.is_hdf5(path):
+        with h5py.File(path, 'r') as file:
+            return 'rnem' if any(part in file for part in PARTS) else 'episodes'
+    if '.tfrecord' in path.name:
+        return 'multi-object'
+    raise InputError(f'{path}', f'a file or folder in one of the formats {list(FORMATS)}',
+                     'something else' if path.exists() else 'nothing')
+
+
+def _pose(path: str | None) -> tuple[Any, Any] | None:
+    """Rotation [3, 3] and position [3] of a camera from a YAML file."""
+    if path is None:
+        return None
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        return np.asarray(values['rotation'], float).reshape(3, 3), np.asarray(values['position'], float).reshape(3)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as e:
+        raise InputError(path, 'YAML with rotation (3x3, optical frame to work_plane) and position (3, m)', e) from e
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `object-centric data`."""
+    what = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
+    info = what.add_parser('info', help='say what an episode file holds, and write its card')
+    look = what.add_parser('preview', help='write a sheet of frames (PNG) and a film (GIF)')
+    check = what.add_parser('verify', help='find damaged episodes by their checksums')
+    convert = what.add_parser('convert', help='convert another format to an episode file, or one to a LeRobotDataset')
+    for command in (info, look, check):
+        command.add_argument('path', metavar='PATH', help='episode file')
+    look.add_argument('--out', help='name of the pictures without suffix (default: PATH.preview)')
+    look.add_argument('--episodes', type=int, default=8)
+    look.add_argument('--frames', type=int, default=8, help='of each episode on the sheet')
+    look.add_argument('--labels', action='store_true', help='tint what the labels tell apart')
+    convert.add_argument('path', metavar='PATH', help='file or folder: ' + '; '.join(
+        f'{text} ({name})' for name, (text, _) in FORMATS.items()) + '; an episode file (to a LeRobotDataset)')
+    convert.add_argument('--out', required=True, help='episode file, or folder of the LeRobotDataset')
+    convert.add_argument('--format', choices=list(FORMATS), help='of PATH (default: found out)')
+    convert.add_argument('--size', type=int, help='scale the centre square to this side, pixels')
+    convert.add_argument('--crop', type=int, nargs=4, metavar=('LEFT', 'TOP', 'WIDTH', 'HEIGHT'), help='pixels')
+    convert.add_argument('--limit', type=int, help='most episodes')
+    convert.add_argument('--steps', type=int, help='bag, lerobot, media: frames in an episode')
+    convert.add_argument('--stride', type=int, default=1, help='clevrer, media: keep every so manieth frame')
+    convert.add_argument('--part', choices=PARTS, default='training', help='rnem: which part')
+    convert.add_argument('--max-objects', type=int, help='multi-object: leave out images with more')
+    convert.add_argument('--camera', help='lerobot: name of the image feature')
+    convert.add_argument('--rate', type=float, help='bag: frames a second (default: one between each two actions)')
+    convert.add_argument('--settle', type=float, help='bag: seconds after an action before images count')
+    convert.add_argument('--pause', type=float, help='bag: longest pause between actions of an episode, seconds')
+    for topic in ('image', 'joint', 'action'):
+        convert.add_argument(f'--{topic}-topic', help='bag: needed if there are several')
+    convert.add_argument('--pose', metavar='FILE', help='bag: YAML file with rotation and position of the camera')
+    convert.add_argument('--fps', type=int, default=10, help='to a LeRobotDataset: frames a second')
+    convert.add_argument('--task', default='play', help='to a LeRobotDataset: what the episodes are about')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `object-centric data` with parsed arguments; returns the exit status."""
+    return {'info': run_info, 'preview': run_preview, 'verify': run_verify, 'convert': run_convert}[args.what](args)
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Print the facts and fields of a file."""
+    with EpisodeStore(args.path) as store:
+        for name, value in facts(store).items():
+            print(f'{name:16} {value}')
+        print()
+        for name, field in store.layout.items():
+            print(f'{name:16} {field.type:8} [{field.shape.replace(" ", ", ")}]  {field.about}')
+    if os.access(Path(args.path).absolute().parent, os.W_OK):
+        print(f'\n{write_card(args.path)}')
+    return 0
+
+
+def run_preview(args: argparse.Namespace) -> int:
+    """Write the pictures."""
+    for path in preview(args.path, args.out or f'{args.path}.preview', args.episodes, args.frames, args.labels):
+        print(path)
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Print each damaged part; the status is 1 if there is one."""
+    with EpisodeStore(args.path) as store:
+        damaged = 0
+        for episode, name in store.verify():
+            print(f'{args.path}: episode {episode}: {name} is damaged')
+            damaged += 1
+        print(f'{len(store)} episodes, ' + (f'{damaged} damaged arrays' if damaged else 'none damaged')
+              + ('' if store.checked else ': they can be read; the file holds no checksums'))
+    return int(damaged > 0)
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Convert from or to a foreign format; notes go to stderr."""
+    name = args.format or detect(Path(args.path))
+    if name == 'episodes':
+        from object_centric_ros.datasets.lerobot import write_lerobot
+
+        left_out = write_lerobot(args.path, args.out, args.fps, args.task)
+        print(args.out + (f', without {", ".join(left_out)}' if left_out else ''))
+        return 0
+    source = FORMATS[name][1](args, View(tuple(args.crop) if args.crop else None, args.size))
+    count = save(source, args.out, args.limit)
+    for note in source.notes:
+        print(f'{args.path}: {note}', file=sys.stderr)
+    print(f'{args.out}: {count} episodes')
+    return 0
