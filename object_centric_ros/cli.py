@@ -12,6 +12,7 @@ from object_centric_ros.errors import InputError
 
 COMMANDS = {
     'generate': ('simulation.generate', 'make episodes in a simulated world'),
+    'data': ('datasets.command', 'look at episode files, check and convert them'),
     'train': ('training.command', 'train a model on episodes'),
     'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
     'models': ('evaluation.models_table', 'list the models: parts, size, cost of a frame, what they can do'),
