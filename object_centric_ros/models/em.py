@@ -60,9 +60,6 @@ class Bernoulli:
     blank = -20.0
     precision = 1.0
 
-    def __init__(self, sigma: float) -> None:
-        del sigma  # a Bernoulli has none; the two distributions are made alike
-
     def mean(self, a: Tensor) -> Tensor:
         """Probability of a one."""
         return a.sigmoid()
@@ -89,7 +86,10 @@ class Bernoulli:
 
 
 class Gaussian:
-    """Real-valued pixels of a fixed sigma; the prior is a mean of 0, noise replaces values by uniform ones."""
+    """Real-valued pixels of a fixed sigma; the prior is a mean of 0, noise replaces values by uniform ones.
+
+    R-NEM's paper has binary images alone; this is N-EM's other case, with a noise of our choice.
+    """
 
     blank = 0.0
 
@@ -121,7 +121,7 @@ class Gaussian:
         return a.amax(1)
 
 
-PIXELS: dict[str, Callable[[float], Pixels]] = {'bernoulli': Bernoulli, 'gaussian': Gaussian}
+PIXELS: dict[str, Callable[[float], Pixels]] = {'bernoulli': lambda sigma: Bernoulli(), 'gaussian': Gaussian}
 
 
 def initial_log_gamma(shape: tuple[int, int, int, int], generator: torch.Generator | None, like: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from object_centric_ros.models.em import (
     total,
     upper_bound_loss,
 )
+from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.normed import NormedDecoder, NormedEncoder
 from object_centric_ros.models.recurrent import LSTMCell, SigmoidCell
 from object_centric_ros.models.relational import RelationalInteraction
@@ -128,6 +129,8 @@ class RNEM(CycleModel):
             context = self.cell.state(belief.mean)
             if self.embed_action is not None:
                 told = context.new_zeros(len(context), c.action_size) if action is None else action
+                if told.shape != (len(context), c.action_size):
+                    raise InputError('action', [len(context), c.action_size], list(told.shape))
                 told = self.embed_action(told)[:, None].expand(-1, context.shape[1], -1)
                 context = torch.cat([context, told.to(context.dtype)], -1)
             if self.interaction is not None:
@@ -154,6 +157,8 @@ class RNEM(CycleModel):
     def expect(self, belief: RNEMBelief, image: Tensor, noise: Tensor | None = None) -> RNEMBelief:
         """The E-step on a frame [B, C, H, W] (before any, gamma stays as drawn); noise [B, K, C, H, W] in [0, 1)."""
         a, first = belief.parameters, belief.seen[..., None] < 0
+        if image.shape != a[:, 0].shape:
+            raise InputError('image', list(a[:, 0].shape), list(image.shape))
         log_gamma = torch.where(first, belief.log_gamma, log_responsibilities(self.pixels, image, a)).detach()
         if noise is not None:
             image = self.pixels.corrupt(image, noise[:, 0].to(image.dtype), self.config.noise)

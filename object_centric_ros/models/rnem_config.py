@@ -24,7 +24,8 @@ class RNEMConfig(ModelConfig):
         observed: which pixels of a camera image are on: 'bright', whose brightest channel is above `threshold`, or
             'unlike', a channel of which differs by more from its median over the image (things on a plain ground).
         noise: part of the input's pixels that are flipped (Gaussian: replaced) in training.
-        noisy_inference: noise outside of training too, as in the released code.
+        noisy_inference: noise of seen frames outside of training too, as in the released code (which also has it in
+            roll-outs).
         on: what psi must exceed to count as drawn: max_k psi in roll-outs (appendix A.1: 0.1), that of the most
             responsible slot for the tracker.
         step_size: of N-EM's gradient step.

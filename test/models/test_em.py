@@ -67,7 +67,7 @@ def test_losses_are_equation_3() -> None:
     p = probabilities('bernoulli', x, a)
     gamma = p / p.sum(1, keepdims=True)
     psi = 1 / (1 + np.exp(-a.numpy()[:, :, 0]))
-    pixels = Bernoulli(1.0)
+    pixels = Bernoulli()
     intra, inter = cluster_losses(pixels, x, a, log_responsibilities(pixels, x, a))
     assert np.allclose(intra.numpy(), -(gamma * np.log(p)).sum(1))
     assert np.allclose(inter.numpy(), -((1 - gamma) * np.log(1 - psi)).sum(1))
@@ -79,7 +79,7 @@ def test_losses_are_equation_3() -> None:
 
 def test_losses_of_given_numbers() -> None:
     """One pixel that is on, two components that say 0.9 and 0.1: gamma is 0.9 and 0.1."""
-    pixels, x = Bernoulli(1.0), torch.ones(1, 1, 1, 1)
+    pixels, x = Bernoulli(), torch.ones(1, 1, 1, 1)
     a = torch.tensor([0.9, 0.1]).logit().reshape(1, 2, 1, 1, 1)
     log_gamma = log_responsibilities(pixels, x, a)
     assert log_gamma.exp().flatten().tolist() == pytest.approx([0.9, 0.1])
@@ -100,7 +100,7 @@ def test_gaussian_inter_cluster_loss_is_a_kl() -> None:
 
 def test_relational_loss_counts_the_masked_pixels_alone() -> None:
     x, a = example('bernoulli')
-    pixels = Bernoulli(1.0)
+    pixels = Bernoulli()
     intra, _ = cluster_losses(pixels, x, a, log_responsibilities(pixels, x, a))
     mask = torch.zeros(B, H, W, dtype=torch.bool)
     mask[0, 1, 2] = mask[0, 3, 0] = True
@@ -133,7 +133,7 @@ def test_precision_is_that_of_the_score(kind: str) -> None:
 @pytest.mark.parametrize('value', [0.0, 1.0])
 def test_certain_predictions_keep_their_gradient(certain: float, value: float) -> None:
     """A wrong certain prediction costs its logit and can be unlearned; with clipped probabilities it could not."""
-    pixels, x = Bernoulli(1.0), torch.full((1, 1, 1, 1), value)
+    pixels, x = Bernoulli(), torch.full((1, 1, 1, 1), value)
     a = torch.full((1, 2, 1, 1, 1), certain, requires_grad=True)
     loss = sum(total(m).sum() for m in cluster_losses(pixels, x, a, log_responsibilities(pixels, x, a)))
     (gradient,) = torch.autograd.grad(loss, a)
@@ -146,7 +146,7 @@ def test_certain_predictions_keep_their_gradient(certain: float, value: float) -
 def test_bits_flip_at_the_rate(rate: float) -> None:
     n = 200
     x = torch.rand(1, 1, n, n, generator=seeded()).round()
-    noisy = Bernoulli(1.0).corrupt(x, torch.rand(x.shape, generator=seeded(1)), rate)
+    noisy = Bernoulli().corrupt(x, torch.rand(x.shape, generator=seeded(1)), rate)
     assert set(noisy.unique().tolist()) == {0.0, 1.0}
     for value in (0, 1):  # ones and zeros alike
         flipped = (noisy != x)[x == value].double()
@@ -170,5 +170,5 @@ def test_initial_gamma_is_random_and_shared_out() -> None:
 
 def test_stand_in_is_the_largest_prediction_above_the_threshold() -> None:
     psi = torch.tensor([[0.05, 0.02], [0.2, 0.01], [0.9, 0.95]]).T.reshape(1, 2, 1, 1, 3)
-    assert Bernoulli(1.0).stand_in(psi.logit(), 0.1).flatten().tolist() == [0, 1, 1]
+    assert Bernoulli().stand_in(psi.logit(), 0.1).flatten().tolist() == [0, 1, 1]
     assert Gaussian(SIGMA).stand_in(psi, 0.1).flatten().tolist() == pytest.approx([0.05, 0.2, 0.95])

@@ -179,9 +179,27 @@ def test_a_later_frame_is_an_em_step(kind: str) -> None:
     assert torch.allclose(drawn, model.pixels.mean(b.parameters))
 
 
-def test_the_m_step_of_n_em_climbs_q() -> None:
+@pytest.mark.parametrize('seen', [True, False])
+def test_the_input_has_no_gradient_through_gamma(seen: bool) -> None:
+    """d error_k / d a_k is that of gamma (x - psi) with gamma held fixed (appendix A.1); in roll-outs x is ours too."""
+    model = make().double()
+    images, _ = film(model)
+    with torch.no_grad():
+        belief = model.unroll(images, None, seeded())[2]
+    a = belief.parameters.clone().requires_grad_()
+    after = replace(belief, parameters=a)
+    after = model.expect(after, images[:, 2]) if seen else model.imagine(after)
+    gamma, weight = after.log_gamma.exp()[:, :, None], torch.randn(a.shape, generator=seeded(), dtype=a.dtype)
+    frame = images[:, 2, None] if seen else (gamma * a.sigmoid()).sum(1, keepdim=True)
+    (found,) = torch.autograd.grad((weight * after.error).sum(), a)
+    (wanted,) = torch.autograd.grad((weight * gamma.detach() * (frame - a.sigmoid())).sum(), a)
+    assert not after.log_gamma.requires_grad and torch.allclose(found, wanted)
+
+
+@pytest.mark.parametrize('likelihood', ['bernoulli', 'gaussian'])
+def test_the_m_step_of_n_em_climbs_q(likelihood: str) -> None:
     """Its direction is the gradient of eq. 2, by finite differences; a short step raises Q."""
-    model = make('N-EM').double()
+    model = make('N-EM', likelihood=likelihood).double()
     image = film(model, 1)[0][:, 0].double()
     belief = model.expect(model.start(1, 3, seeded()), image)
     gamma = belief.log_gamma.exp()
@@ -447,6 +465,16 @@ def test_impossible_configurations(changes: dict[str, Any], what: str) -> None:
         RNEMConfig(**(SIZES | changes))
 
 
+def test_images_and_actions_that_do_not_fit() -> None:
+    model = make('actions')
+    images, actions = film(model)
+    assert actions is not None
+    with pytest.raises(InputError, match='image'):
+        model.infer(images[:, 0].expand(-1, 3, -1, -1))
+    with pytest.raises(InputError, match='action'):
+        model.unroll(images, actions[..., :2])
+
+
 def test_is_a_model_of_the_house() -> None:
     model: CycleModel = make()
     assert (model.predicts, model.plans, model.parks, model.action_format) == (True, False, False, 'none')
@@ -455,13 +483,13 @@ def test_is_a_model_of_the_house() -> None:
 
 
 def test_learns_a_film() -> None:
-    """After a hundred steps on a film of two balls: better than the best still picture of it."""
+    """After some steps on a film of two balls: better than the best still picture of it."""
     torch.manual_seed(1)
     images = torch.from_numpy(bouncing_balls(1, 1, 6, 16, speed=0.12)[0])
     model = RNEM(RNEMConfig(image_size=16, slots=2, latent=32, attention_size=16, hidden=64, noise=0.02,
                             encoder_channels=(8, 16), decoder_channels=(16, 8))).train()
     optimiser = torch.optim.Adam(model.parameters(), 8e-3)
-    for step in range(100):
+    for step in range(80):
         loss, _ = model.episode_loss(images, None, step, seeded(step))
         optimiser.zero_grad()
         loss.backward()
