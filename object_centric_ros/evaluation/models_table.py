@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -21,10 +21,14 @@ from object_centric_ros.models.cycle import CycleModel, ModelConfig
 from object_centric_ros.models.registry import MODELS, build_model
 from object_centric_ros.presets import load_preset, preset_names
 
-NOTE = ('One step: predict (where the model does), the refinements of a later frame, decode; batch 1, float32, random '
-        'weights.\nGFLOP: convolutions and matrix products, backward ones too; a multiply-add counts as two. '
-        'Step MB: the most that\nthe tensors of the step hold at one time; weights MB come on top, and what libraries '
-        'use inside of an operation.')
+FORMULAS = {**flop_registry, torch.ops.aten._nnpack_spatial_convolution:
+            lambda x, weight, *_, out_val: 2 * out_val.numel() * weight[0].numel()}
+"""Arithmetic of operations: torch's, and that of one which inference on a CPU may convolve with."""
+NOTE = """\
+One step: predict (where the model does), the refinements of a later frame, decode; batch 1, float32, random weights.
+GFLOP: convolutions (tap by tap) and matrix products, backward ones too; a multiply-add counts as two.
+Step MB: the most that the tensors of the step hold at one time; weights MB come on top, and what libraries use
+inside of an operation."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def all_configurations() -> dict[str, ModelConfig]:
 def model_row(name: str, config: ModelConfig) -> ModelRow:
     """Build the model with random weights and measure one step."""
     model = build_model(config).eval().requires_grad_(False)
-    parts = {k: type(v).__name__ for k, v in model.named_children()}
+    parts = {k: type(v[0] if isinstance(v, nn.ModuleList) else v).__name__ for k, v in model.named_children()}
     sizes = {k: sum(p.numel() for p in v.parameters()) for k, v in model.named_children()}
     cost = step_cost(model)
     parameters = sum(p.numel() for p in model.parameters())
@@ -165,7 +169,7 @@ class Cost(TorchDispatchMode):
         """Run an operation and count it."""
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
-        if (formula := flop_registry.get(function._overloadpacket)) is not None:
+        if (formula := FORMULAS.get(function._overloadpacket)) is not None:
             self.flop += formula(*args, **kwargs, out_val=out)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):

@@ -10,6 +10,7 @@ from small_models import every_model, small
 
 from object_centric_ros.cli import main
 from object_centric_ros.evaluation.models_table import Cost, all_configurations, step_cost
+from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.registry import MODELS
 from object_centric_ros.presets import preset_names
 
@@ -24,6 +25,17 @@ def test_counts_arithmetic_and_memory() -> None:
     assert cost.flop == 2 * 5 * 3 * 9 * 36
     assert cost.peak == 4 * max(5 * 36 + 1, 1 + 200)
     assert cost.alive == 4 * 101 and z.shape == (100,)
+
+
+def test_counts_the_same_whatever_convolves() -> None:
+    """Inference on a CPU may take another operation for the same convolution."""
+    torch.manual_seed(0)
+    decoder = SpatialBroadcastDecoder(8, 32, (16, 16, 16))
+    with torch.no_grad(), Cost(decoder.parameters()) as inference:
+        decoder(torch.rand(1, 2, 8))
+    with Cost(decoder.parameters()) as training:
+        decoder(torch.rand(1, 2, 8))
+    assert inference.flop == pytest.approx(training.flop, rel=0.05)
 
 
 def test_counts_the_backward_pass_of_a_refinement() -> None:
