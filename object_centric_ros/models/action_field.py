@@ -14,7 +14,7 @@ from torch import Tensor
 
 def object_actions(masks: Tensor, field: Tensor) -> Tensor:
     """a_k = sum_i m_ik psi_i (mean of eq. 7): [B, K, 2] from masks [B, K, H, W] (soft or one-hot) and field."""
-    return torch.einsum('bkhw,bchw->bkc', masks, field)
+    return (masks[:, :, None] * field[:, None]).sum((-2, -1))  # no matrix product: autocast would round it
 
 
 def place_actions(actions: Tensor, masks: Tensor) -> Tensor:

@@ -76,12 +76,12 @@ class LinearDynamics(nn.Module):
     def pushed(self, mean: Tensor, action: Tensor) -> Tensor:
         """(s, s' + D a) [..., 2L] for an action [..., A]."""
         state, rate = mean.chunk(2, -1)
-        return torch.cat([state, rate + action @ self.effect.T], -1)
+        return torch.cat([state, rate + (action[..., None, :] * self.effect).sum(-1)], -1)
 
     def widened(self, variance: Tensor, action_variance: Tensor) -> Tensor:
         """Variance of (s, s' + D a) [..., 2L] for independent actions of that variance [..., A]."""
         state, rate = variance.chunk(2, -1)
-        return torch.cat([state, rate + action_variance @ (self.effect.T ** 2)], -1)
+        return torch.cat([state, rate + (action_variance[..., None, :] * self.effect ** 2).sum(-1)], -1)
 
     def given(self, mean: Tensor) -> Transition:
         """p(s_t, s'_t | s_{t-1}, s'_{t-1} + D a = mean) [..., 2L]: eq. 5-6 for a known past."""

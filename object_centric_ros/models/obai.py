@@ -21,6 +21,7 @@ Where the paper is silent or at odds with itself:
   has none before it, and frames before which nothing was told have a = 0.
 - Eq. 20-21 sample a; given the sampled assignment its expectation is known and used.
 - L^(n) of eq. 16 is the loss of the frames that have joined by iteration n.
+- The image-sized gradients that the refinement network sees are those of the reconstruction alone.
 """
 
 from __future__ import annotations
@@ -116,6 +117,10 @@ class OBAI(CycleModel):
                                          hidden=c.refine_hidden, memory=c.refine_size, additive=True)
         self.action_refiner = RefinementNetwork(0, 5 * c.action_size, (2 * c.action_size,), (), memory=c.action_hidden,
                                                 additive=True) if c.action_size else None
+        # First updates are small: as sigma_s is, a step of 1 that the dynamics do not foresee costs 50 nats a feature.
+        heads = [self.refiner.heads] if self.action_refiner is None else [self.refiner.heads, self.action_refiner.heads]
+        for parameter in (p for head in heads for p in head.parameters()):
+            nn.init.normal_(parameter, std=0.01)
 
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> OBAIBelief:
         """lambda_0, the same for all slots, under the prior N(0, 1) (section 2.3). Sampling tells the slots apart."""
