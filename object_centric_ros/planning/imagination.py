@@ -55,8 +55,9 @@ class Imagination:
     """
 
     def __init__(self, model: CycleModel, camera: PinholeCamera, object_height: float) -> None:
-        if not model.plans:
-            raise InputError('model', 'one that predicts what an action does', model.config.name)
+        if not model.plans or model.action_format not in ('pick_place_uv', 'pick_place_xy'):
+            raise InputError('model', 'one that predicts what a pick-and-place does',
+                             f'{model.config.name} with actions {model.action_format}')
         self.model, self.camera, self.height = model, camera, object_height
         self.device = next(model.parameters()).device
         # Candidates are compared, not published: bfloat16 where the processor has it.

@@ -6,14 +6,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.models.registry import build_model
 from object_centric_ros.planning.commands import Command, Outcome
 from object_centric_ros.planning.goals import Goal
+from object_centric_ros.planning.imagination import Imagination
 from object_centric_ros.planning.loop import BuildLoop
 from object_centric_ros.planning.planner import Planner
+from object_centric_ros.presets import load_preset
 from object_centric_ros.simulation.tabletop import TabletopWorld
-from object_centric_ros.tracking.entities import PickPlace, TrackedFrame
+from object_centric_ros.tracking.entities import Entity, PickPlace, TrackedFrame
 from object_centric_ros.tracking.tracker import EntityTracker
 
 
@@ -109,3 +113,32 @@ def test_latents_of_another_model_are_refused(planner: Planner, table: Table) ->
     frame = dataclasses.replace(table.settled(), model_id='other')
     with pytest.raises(InputError, match='latents of model'):
         planner.plan(frame, Goal.from_places({1: (0.0, 0.0)}))
+
+
+@pytest.mark.parametrize('preset', ['slot_attention_small', 'obai_dsprites'])
+def test_models_that_do_not_know_pick_and_place_cannot_plan(preset: str) -> None:
+    model = build_model(load_preset(preset))
+    with pytest.raises(InputError, match='what a pick-and-place does'):
+        Planner(model, {'camera': Planner.load(device='cpu', threads=1).camera.to_dict()}, device='cpu')
+
+
+def test_imagines_with_another_papers_model() -> None:
+    """Untrained OP3: begins from what travels between processes, predicts one slot's move, composes the pictures."""
+    torch.manual_seed(0)
+    model = build_model(load_preset('op3_released_pick_place')).eval()
+    camera = Planner.load(device='cpu', threads=1).camera
+    tracker = EntityTracker(model, {'camera': camera.to_dict()}, device='cpu')
+    world = TabletopWorld()
+    world.reset(7004, 2)
+    tracker.step(world.render(), stamp=0.0)
+    frame = tracker.step(world.render(), stamp=0.1)
+    world.close()
+    state = frame.background[1]
+    entity = Entity(1, state, 0.9, True, (0.1, 0.0, 0.03), (300.0, 200.0), (0.0, 0.0, 9.0, 9.0), 80.0, (1.0, 0.0, 0.0))
+    others = tuple(s for s in frame.background if s is not state)
+    imagination = Imagination(model, camera, 0.03)
+    now = imagination.begin(dataclasses.replace(frame, entities=(entity,), background=others))
+    assert now.offset == len(others) == 3 and now.logits.shape[0] == 4
+    after = imagination.apply(now, 0, np.array([-0.1, 0.1]), 0.03)
+    assert not torch.equal(after.logits[3], now.logits[3]) and torch.equal(after.logits[:3], now.logits[:3])
+    assert torch.allclose(after.scene().masks.sum(1), torch.ones(1, 64, 64), atol=1e-5)
