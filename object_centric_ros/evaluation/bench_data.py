@@ -1,4 +1,4 @@
-"""How fast episodes are made and stored, and what the papers' data sets would take."""
+"""`object-centric bench-data`: how fast episodes are made and stored, and what the papers' data sets would take."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.bench_bags import KINDS, TARGET, measure_bag
 from object_centric_ros.evaluation.tables import text_table
 from object_centric_ros.simulation.generate import find_world, generate
 
@@ -112,7 +113,7 @@ def _make(job: tuple[str, Any, int, Iterable[int]]) -> tuple[int, float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument('worlds', nargs='*', metavar='WORLD', help='worlds to measure (default: all)')
+    parser.add_argument('worlds', nargs='*', metavar='WORLD', help='worlds to measure, and "bags" (default: all)')
     parser.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
     parser.add_argument('--share', type=float, default=1.0, help='of the usual number of episodes')
     parser.add_argument('--seed', type=int, default=0)
@@ -120,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    known = sorted({data.world for data in SETS})
+    known = [*sorted({data.world for data in SETS}), 'bags']
     for name in args.worlds:
         if name not in known:
             raise InputError('world', f'some of {known}', name)
@@ -134,6 +135,12 @@ def run(args: argparse.Namespace) -> int:
             rate = measure(data, args.workers, args.share, args.seed)
             rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored, rate.size / 1000,
                          data.episodes, rate.hours, rate.gigabytes))
-    print(f'{args.workers} processes, seed {args.seed}; hours and GB: projected for the whole data set')
-    print(text_table(header, rows))
+    if rows:
+        print(f'{args.workers} processes, seed {args.seed}; hours and GB: projected for the whole data set')
+        print(text_table(header, rows), end='\n\n')
+    if not args.worlds or 'bags' in args.worlds:
+        bags = [(kind, measure_bag(kind, 10 * args.share)) for kind in KINDS]
+        print('bags of 640x480 pixels at 30 Hz -> episodes of 64x64 pixels at 10 Hz, one process')
+        print(text_table(('bag', 'images', 'images /s', 'wanted /s', 'images /CPU s', 'times real time'), [
+            (kind, rate.images, rate.speed, TARGET, rate.per_cpu, rate.real_time) for kind, rate in bags]))
     return 0

@@ -65,8 +65,8 @@ def test_convert_there_and_back(path: Path, tmp_path: Path, capsys: pytest.Captu
     pytest.importorskip('pyarrow')
     assert main(['data', 'convert', str(path), '--out', str(tmp_path / 'set'), '--fps', '5']) == 0
     assert 'without labels' in capsys.readouterr().out
-    assert main(['data', 'convert', str(tmp_path / 'set'), '--out', str(tmp_path / 'b.h5'), '--limit', '2', '--steps', '2',
-                 '--crop', '0', '0', '16', '16', '--size', '8']) == 0
+    assert main(['data', 'convert', str(tmp_path / 'set'), '--out', str(tmp_path / 'b.h5'), '--limit', '2', '--steps',
+                 '2', '--crop', '0', '0', '16', '16', '--size', '8']) == 0
     with EpisodeStore(tmp_path / 'b.h5') as store:
         assert len(store) == 2 and store.steps == 2 and store.image_shape == (8, 8, 3)
 

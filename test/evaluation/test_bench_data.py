@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.bench_bags import KINDS, measure_bag
 from object_centric_ros.evaluation.bench_data import SETS, add_arguments, measure, run
 from object_centric_ros.simulation.generate import find_world
 
@@ -23,6 +24,12 @@ def test_measuring() -> None:
     assert rate.frames == 200 and rate.made > rate.stored > 0 and rate.per_cpu > 0
     assert rate.gigabytes == pytest.approx(rate.size * 60_000 / 1e9)
     assert rate.hours == pytest.approx(60_000 / rate.stored / 3600)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_bags(kind: str) -> None:
+    rate = measure_bag(kind, seconds=1.0)
+    assert rate.images == 30 and rate.speed == pytest.approx(30 * rate.real_time)
 
 
 @pytest.mark.parametrize('words', [['nowhere'], ['--share', '0'], ['--workers', '0']])
