@@ -1,4 +1,5 @@
-# make demo | test | bench | lint | setup | clean.  Variables: PYTHON, TORCH (what to give pip), ARGS (for demo and bench).
+# make demo | test | bench | bench-data | lint | setup | clean.
+# Variables: PYTHON, TORCH (what to give pip), ARGS (for demo, bench and bench-data).
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -8,7 +9,7 @@ IN_ENV := . $(VENV)/env.sh && $(VENV)/bin/
 # set by a Python with ROS wheels for its children: another one among them would not find its libraries
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench bench-data lint clean
 .DEFAULT_GOAL := demo
 
 setup:
@@ -20,6 +21,9 @@ demo: setup
 
 bench: setup
 	@$(IN_ENV)object-centric bench $(ARGS)
+
+bench-data: setup
+	@$(IN_ENV)object-centric bench-data $(ARGS)
 
 lint: setup
 	@$(IN_ENV)ruff check .

@@ -17,6 +17,7 @@ COMMANDS = {
     'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
     'models': ('evaluation.models_table', 'list the models: parts, size, cost of a frame, what they can do'),
     'bench': ('nodes.bench', 'measure speed and memory of perception and planning'),
+    'bench-data': ('evaluation.bench_data', 'measure how fast episodes are made, and bags read'),
     'import': ('importing', 'convert a published checkpoint'),
     'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }
