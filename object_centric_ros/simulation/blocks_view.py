@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation.blocks_stage import SHAPES, Block, Stage, stage_model
+from object_centric_ros.simulation.offscreen import Offscreen
 
 MAX_DRAWN = 64
 """Blocks in a picture, and things on a stage, at most."""
@@ -30,13 +31,7 @@ class BlocksView:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self._model = stage_model(stage)
-        try:
-            self._gl = mujoco.GLContext(stage.drawn, stage.drawn)
-            self._gl.make_current()
-            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        except Exception as e:  # the platform's GL layers raise errors of many types
-            raise InputError('offscreen rendering', 'a working OpenGL driver (headless: MUJOCO_GL=egl)', e) from e
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._offscreen = Offscreen(self._model, stage.drawn, stage.drawn)
         data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, data)
         camera = mujoco.MjvCamera()
@@ -47,7 +42,6 @@ class BlocksView:
         self._n_stage = self._scene.ngeom
         for geom in self._scene.geoms[:self._n_stage]:
             geom.segid = 0
-        self._rect = mujoco.MjrRect(0, 0, stage.drawn, stage.drawn)
 
     def colours(self, blocks: Sequence[Block]) -> NDArray[np.uint8]:
         """Picture [S, S, 3], RGB."""
@@ -62,9 +56,7 @@ class BlocksView:
 
     def close(self) -> None:
         """Free the context; the view cannot be used afterwards."""
-        self._gl.make_current()  # else what belongs to another view is freed
-        self._context.free()
-        self._gl.free()
+        self._offscreen.close()
 
     def _draw(self, blocks: Sequence[Block], labels: bool) -> NDArray[np.uint8]:
         if len(blocks) > MAX_DRAWN:
@@ -82,13 +74,7 @@ class BlocksView:
             geom.emission, geom.specular, geom.shininess = 0.25, 0, 0
             geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
         scene.ngeom = self._n_stage + len(blocks)
-        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = labels
-        scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = labels
-        scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self.stage.shadows and not labels
-        picture = np.empty((self.stage.drawn, self.stage.drawn, 3), np.uint8)
-        self._gl.make_current()
-        mujoco.mjr_render(self._rect, scene, self._context)
-        mujoco.mjr_readPixels(picture, None, self._rect, self._context)  # bottom row first
+        picture = self._offscreen.draw(scene, labels, self.stage.shadows)  # bottom row first
         return picture if self.stage.upside_down else np.ascontiguousarray(picture[::-1])
 
 

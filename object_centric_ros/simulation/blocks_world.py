@@ -28,6 +28,7 @@ class BlocksWorld:
         if not 1e-4 <= timestep <= 0.005:
             raise InputError('blocks: timestep', '0.0001 to 0.005 s', timestep)
         self.stage, self.timestep = stage, timestep
+        self._probe: tuple[mujoco.MjModel, mujoco.MjData] | None = None
         self.set_blocks([])
 
     @property
@@ -59,7 +60,9 @@ class BlocksWorld:
     def overlaps(self, block: Block) -> bool:
         """Whether a block would cut into one that is there, or into the surroundings."""
         model = physics_model(self.stage, (*(b.shape for b in self._blocks), block.shape), self.timestep)
-        data = mujoco.MjData(model)
+        if self._probe is None or self._probe[0] is not model:
+            self._probe = model, mujoco.MjData(model)
+        data = self._probe[1]
         data.qpos[:] = np.append(self._data.qpos, block.pose)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_collision(model, data)
