@@ -16,6 +16,7 @@ from object_centric_ros.simulation import (
     balls,
     blocks_pick_place,
     blocks_stack,
+    clevr,
     invaders,
     sprites,
     tabletop_play,
@@ -71,5 +72,7 @@ WORLDS: dict[str, World] = {world.name: world for world in (
     World('blocks_pick_place', 'blind pick and place of cubes (OP3 6.5.2)', blocks_pick_place.PickPlaceConfig,
           blocks_pick_place.make_batch, blocks_pick_place.meta, blocks_pick_place.FIELDS, blocks_pick_place.PRESETS,
           part=100),
+    World('clevr', 'cubes, spheres and cylinders: CLEVR-like pictures, CLEVRER-like videos', clevr.ClevrConfig,
+          clevr.make_batch, clevr.meta, clevr.FIELDS, clevr.PRESETS),
 )}
 """Name -> world."""
