@@ -152,12 +152,14 @@ class Parts(CycleModel):
 
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, D] -> scene (eq. 1)."""
-        return cast(Scene, self.decoder(z, self.local(z)) if self.config.decoder == 'shuffle' else self.decoder(z))
+        return self._decode(z, self.local(z))
 
     def decode_things(self, z: Tensor) -> Scene:
         """Latents [B, K', D] of object slots -> their scene."""
-        return cast(Scene, self.decoder(z, z.new_ones(z.shape[1])) if self.config.decoder == 'shuffle'
-                    else self.decoder(z))
+        return self._decode(z, z.new_ones(z.shape[1]))
+
+    def _decode(self, z: Tensor, local: Tensor) -> Scene:
+        return self.decoder(z, local) if isinstance(self.decoder, BroadcastDecoder) else self.decoder(z)
 
     def local(self, z: Tensor) -> Tensor:
         """For latents [B, K, D]: [K], 0 for the background slot, 1 for the others."""
@@ -192,7 +194,7 @@ class Parts(CycleModel):
             scaled = None
             if gradient:
                 found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std), retain_graph=training)
-                # The paper does not say how the gradient is scaled; each image's is brought to a norm of one.
+                # The paper does not say how the gradient is scaled; each image's is brought to a mean square of one.
                 scaled = torch.cat([g / (g.square().mean((1, 2), keepdim=True).sqrt() + 1e-6) for g in found], -1)
         return Evaluation(loss, log_likelihood, kl, scene, scaled)
 

@@ -249,14 +249,19 @@ def test_restored_belief_draws_the_same(name: str, variant: str) -> None:
     assert entry(name).remembers_image or close(a.masks, b.masks, 1e-3)
 
 
-@each_model
-def test_training_reaches_every_parameter(name: str, variant: str) -> None:
-    model, known = small(name, variant).train(), entry(name)
-    frames = known.frames
+def episode(model: CycleModel, frames: int) -> tuple[Tensor, Tensor | None]:
+    """Two sequences of `frames` images, and the actions before them."""
     images = pictures(model, 2 * frames).unflatten(0, (2, frames))
     actions = None
     if (one := action_for(model, 2)) is not None:
         actions = torch.stack([torch.zeros_like(one), *(action_for(model, 2, t) for t in range(1, frames))], 1)
+    return images, actions
+
+
+@each_model
+def test_training_reaches_every_parameter(name: str, variant: str) -> None:
+    model, known = small(name, variant).train(), entry(name)
+    images, actions = episode(model, known.frames)
     loss, terms = model.episode_loss(images, actions, 0, seeded())
     loss.backward()
     assert loss.shape == () and torch.isfinite(loss) and terms and all(np.isfinite(v) for v in terms.values())
@@ -266,3 +271,15 @@ def test_training_reaches_every_parameter(name: str, variant: str) -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     again, _ = small(name, variant).train().episode_loss(images, actions, 0, seeded())
     assert again.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+@each_model
+def test_trains_in_bfloat16(name: str, variant: str) -> None:
+    model = small(name, variant).train()
+    images, actions = episode(model, entry(name).frames)
+    exact, _ = small(name, variant).train().episode_loss(images, actions, 0, seeded())
+    with torch.autocast('cpu', torch.bfloat16):
+        loss, _ = model.episode_loss(images, actions, 0, seeded())
+    loss.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
