@@ -60,7 +60,7 @@ class Planner:
         self.config = config or PlannerConfig()
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)
         self.record, self.seed = record, seed
-        self.camera = camera or PinholeCamera.from_dict(record['camera'])
+        self.camera = camera or PinholeCamera.from_dict(record.get('camera', {}))
         self.model_id = str(record.get('model_id', 'unsaved'))
         self.imagination = Imagination(self.model, self.camera, self.config.object_height)
 

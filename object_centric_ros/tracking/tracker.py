@@ -70,7 +70,7 @@ class EntityTracker:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.model_id = str(record.get('model_id', 'unsaved'))
-        self.camera = camera or PinholeCamera.from_dict(record['camera'])
+        self.camera = camera or PinholeCamera.from_dict(record.get('camera', {}))
         self.config = config or TrackerConfig()
         self.seed = seed
         self.size = model.config.image_size

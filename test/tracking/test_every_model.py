@@ -101,3 +101,13 @@ def test_same_frames_same_entities(tracker: EntityTracker) -> None:
         runs.append([tracker.step(frame(t), stamp=0.1 * t) for t in range(3)])
     for a, b in zip(*runs, strict=True):
         assert np.array_equal(a.masks, b.masks) and [e.id for e in a.entities] == [e.id for e in b.entities]
+
+
+def test_a_model_trained_without_a_camera_needs_one(tmp_path: Path) -> None:
+    """Models of bouncing balls and sprites know no camera."""
+    path = tmp_path / 'model.safetensors'
+    save_model(path, small('parts', 'attention'), {})
+    with pytest.raises(InputError, match='camera: expected width, height'):
+        EntityTracker.load(str(path), device='cpu')
+    tracker = EntityTracker.load(str(path), CAMERA, device='cpu')
+    sound(tracker.step(frame()), tracker)
