@@ -36,6 +36,7 @@ class TabletopView:
     def close(self) -> None:
         """Free the context; the view cannot be used afterwards."""
         self._scenes.clear()
+        self._gl.make_current()  # else what belongs to another context is freed
         self._context.free()
         self._gl.free()
 
