@@ -19,7 +19,9 @@ from object_centric_ros.simulation.blocks_pick_place import (
     PickPlaceWorld,
     make_batch,
 )
+from object_centric_ros.simulation.blocks_stack import StackWorld
 from object_centric_ros.simulation.blocks_stage import Block
+from object_centric_ros.simulation.tabletop import TabletopWorld
 
 GOALS = DATA / 'op3' / 'pick_place_two_blocks.npz'
 needs_goals = pytest.mark.skipif(not GOALS.is_file(), reason=f'no goal file {GOALS} (set OBJECT_CENTRIC_DATA)')
@@ -130,6 +132,28 @@ def test_restored_worlds_go_on_bit_for_bit() -> None:
         world.pick_place((0, 2), (1, 1))
     assert np.array_equal(first.positions(), second.positions())
     assert first.blocks == second.blocks and np.array_equal(first.render(), second.render())
+
+
+def test_worlds_of_one_process_do_not_mind_each_other() -> None:
+    def alone(seed: int) -> np.ndarray:
+        world = PickPlaceWorld()
+        world.reset(seed)
+        world.pick_place(world.positions()[0], (0, 2))
+        return world.render()
+
+    expected = [alone(seed) for seed in range(2)]
+    worlds, tower, table = [PickPlaceWorld(), PickPlaceWorld()], StackWorld(), TabletopWorld()
+    tower.reset(0)
+    picture = tower.render()
+    for seed, world in enumerate(worlds):
+        world.reset(seed)
+    table.render(64, 64)
+    for world in worlds:
+        world.pick_place(world.positions()[0], (0, 2))
+    assert all(np.array_equal(world.render(), image) for world, image in zip(worlds, expected, strict=True))
+    table.close()
+    assert all(np.array_equal(world.render(), image) for world, image in zip(worlds, expected, strict=True))
+    assert np.array_equal(tower.render(), picture)
 
 
 @needs_goals
