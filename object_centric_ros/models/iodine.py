@@ -184,7 +184,7 @@ class Iodine(CycleModel):
         colours, logits, masks = (scale * g for g in self.likelihood.gradients(image, scene))
         by_mean, by_raw = torch.autograd.grad(
             (scene.colours, scene.mask_logits, divergence), (belief.mean, belief.raw),
-            (colours, logits, divergence.new_tensor(-scale * self.config.beta)), retain_graph=attached)
+            (colours, logits, torch.full_like(divergence, -scale * self.config.beta)), retain_graph=attached)
         if not attached:
             scene, belief = Scene(scene.colours.detach(), scene.mask_logits.detach()), belief.detach()
         components = self.likelihood.components(image, scene)
