@@ -73,7 +73,11 @@ def test_what_lerobot_expects_is_there(tmp_path: Path) -> None:
         assert tasks.to_pandas().loc['stack'].task_index == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec('lerobot') is None, reason='the package lerobot is not installed')
+needs_lerobot = pytest.mark.skipif(importlib.util.find_spec('lerobot') is None,
+                                   reason='the package lerobot is not installed')
+
+
+@needs_lerobot
 def test_the_lerobot_package_reads_it(tmp_path: Path) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -84,6 +88,24 @@ def test_the_lerobot_package_reads_it(tmp_path: Path) -> None:
     row = dataset[6]
     assert np.allclose(row[IMAGE].numpy().transpose(1, 2, 0) * 255, data['frames'][1, 2])
     assert np.allclose(row['action'], data['actions'][1, 2]) and row['task'] == 'stack'
+
+
+@needs_lerobot
+def test_what_the_lerobot_package_writes(tmp_path: Path) -> None:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    features = {'observation.images.top': {'dtype': 'image', 'shape': (32, 48, 3), 'names': None},
+                'action': {'dtype': 'float32', 'shape': (2,), 'names': ['x', 'y']}}
+    pictures = RNG.integers(0, 255, (2, 4, 32, 48, 3), np.uint8)
+    dataset = LeRobotDataset.create('local/set', fps=10, features=features, root=tmp_path / 'set', use_videos=False)
+    for episode in pictures:
+        for t, picture in enumerate(episode):
+            dataset.add_frame({'observation.images.top': picture, 'action': np.array([t, -t], np.float32), 'task': 'x'})
+        dataset.save_episode()
+    dataset.finalize()
+    got = list(lerobot(tmp_path / 'set').episodes)
+    assert np.array_equal([e['frames'] for e in got], pictures)
+    assert got[1]['actions'].tolist() == [[0, 0], [1, -1], [2, -2]] and np.allclose(got[0]['stamps'], np.arange(4) / 10)
 
 
 def write_foreign(folder: Path, version: str, video: bool) -> np.ndarray:
