@@ -49,12 +49,12 @@ def preview(path: str | os.PathLike[str], out: str | os.PathLike[str], episodes:
 
 
 def tinted(frames: NDArray[np.uint8], labels: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """RGB of frames [..., H, W, 1 or 3], half of it the colours of their labels where these are not 0."""
+    """RGB of frames [..., H, W, 1 or 3]; where labels are not 0, half their colour and half the frame's brightness."""
     rgb = np.broadcast_to(frames, (*frames.shape[:-1], 3))
     if labels is None:
         return rgb
     colours = np.array([entity_colour(i) for i in range(256)], np.uint16)
-    mixed = (rgb + colours[labels]) // 2
+    mixed = (rgb.mean(-1, keepdims=True).astype(np.uint16) + colours[labels]) // 2
     return np.where(labels[..., None] > 0, mixed, rgb).astype(np.uint8)
 
 

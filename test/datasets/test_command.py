@@ -47,7 +47,7 @@ def test_preview(path: Path, tmp_path: Path) -> None:
     pictures = tinted(data['frames'], data['labels'])
     assert np.array_equal(sheet[2:98:6, 2:146:6, ::-1], pictures[0, 0])
     assert np.array_equal(pictures[0, 0, 8:], data['frames'][0, 0, 8:])
-    wanted = (data['frames'][0, 0, :8].astype(int) + entity_colour(1)) // 2
+    wanted = (data['frames'][0, 0, :8].mean(-1, keepdims=True).astype(int) + entity_colour(1)) // 2
     assert np.array_equal(pictures[0, 0, :8], wanted)
     with av.open(str(tmp_path / 'p' / 'look.gif')) as film:
         assert len(list(film.decode(video=0))) == 6
