@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation.blocks_stage import TIMESTEP, Block, Stage
-from object_centric_ros.simulation.blocks_world import BlocksWorld
+from object_centric_ros.simulation.blocks_world import BlocksWorld, check_timestep
 
 GENERATOR_VERSION = 1
 MAX_BLOCKS = 5
@@ -77,6 +77,7 @@ class PickPlaceConfig:
         if min(self.to_anywhere, self.to_block) < 0 or self.to_anywhere + self.to_block > 1:
             raise InputError('blocks_pick_place: to_anywhere and to_block', 'shares that sum to at most 1',
                              (self.to_anywhere, self.to_block))
+        check_timestep(self.timestep)
 
 
 class PickPlaceWorld(BlocksWorld):

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation.blocks_stage import SHAPES, TIMESTEP, Block, Stage, quaternion
-from object_centric_ros.simulation.blocks_world import BlocksWorld
+from object_centric_ros.simulation.blocks_world import BlocksWorld, check_timestep
 
 GENERATOR_VERSION = 1
 MAX_BLOCKS = 9
@@ -81,6 +81,8 @@ class StackConfig:
             raise InputError('blocks_stack: on_top', 'a share in [0, 1]', self.on_top)
         if self.settle_s <= 0 or self.drop_s <= 0:
             raise InputError('blocks_stack: settle_s and drop_s', 'above 0', (self.settle_s, self.drop_s))
+        check_timestep(self.timestep)
+        check_timestep(self.settle_timestep)
 
     @property
     def steps(self) -> int:
@@ -165,19 +167,17 @@ def random_rgb(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def make_batch(config: StackConfig, seeds: Sequence[Sequence[int]]) -> dict[str, NDArray]:
     """Pairs with these seeds: field -> array [N, ...]; see `FIELDS`."""
-    settling, world = StackWorld(config.settle_timestep), StackWorld(config.timestep)
-    pairs = [_pair(settling, world, config, np.random.default_rng(seed)) for seed in seeds]
+    world = StackWorld(config.timestep)
+    pairs = [_pair(world, config, np.random.default_rng(seed)) for seed in seeds]
     return {k: np.stack([p[k] for p in pairs]) for k in pairs[0]}
 
 
-def _pair(settling: StackWorld, world: StackWorld, config: StackConfig, rng: np.random.Generator
-          ) -> dict[str, NDArray]:
+def _pair(world: StackWorld, config: StackConfig, rng: np.random.Generator) -> dict[str, NDArray]:
     n, most = int(rng.integers(config.min_blocks, config.max_blocks + 1)), config.max_blocks
     first = [first_block(rng, level) for level in range(n - 1)]
-    settling.set_blocks(first)
+    world.set_blocks(first)
     if first:
-        settling.settle(config.settle_s)
-    world.restore(settling.state())
+        world.settle(config.settle_s, config.settle_timestep)
     block = world.sample_drop(rng, first, config.on_top)
     world.add_block(block)
     pair: dict[str, NDArray] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import mujoco
@@ -25,8 +25,7 @@ class BlocksWorld:
     """
 
     def __init__(self, stage: Stage, timestep: float = TIMESTEP) -> None:
-        if not 1e-4 <= timestep <= 0.005:
-            raise InputError('blocks: timestep', '0.0001 to 0.005 s', timestep)
+        check_timestep(timestep)
         self.stage, self.timestep = stage, timestep
         self._probe: tuple[mujoco.MjModel, mujoco.MjData] | None = None
         self.set_blocks([])
@@ -47,8 +46,8 @@ class BlocksWorld:
         self._blocks = list(blocks)
         if len(self._blocks) > MAX_DRAWN:
             raise InputError('blocks on a stage', f'at most {MAX_DRAWN}', len(self._blocks))
-        self._model = physics_model(self.stage, tuple(block.shape for block in self._blocks), self.timestep)
-        self._data = mujoco.MjData(self._model)
+        self._model, self._data = self._physics(self._blocks)
+        self._probe = None
         self._data.qpos[:] = poses(self._blocks)
 
     def add_block(self, block: Block) -> None:
@@ -59,19 +58,22 @@ class BlocksWorld:
 
     def overlaps(self, block: Block) -> bool:
         """Whether a block would cut into one that is there, or into the surroundings."""
-        model = physics_model(self.stage, (*(b.shape for b in self._blocks), block.shape), self.timestep)
-        if self._probe is None or self._probe[0] is not model:
-            self._probe = model, mujoco.MjData(model)
-        data = self._probe[1]
+        self._probe = model, data = self._physics([*self._blocks, block])
         data.qpos[:] = np.append(self._data.qpos, block.pose)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_collision(model, data)
         contacts = data.contact.geom[data.contact.dist < 0]
         return bool((model.geom_bodyid[contacts] == model.nbody - 1).any())
 
-    def settle(self, seconds: float) -> None:
-        """Let physics run for some seconds, or until all blocks rest."""
-        run(self._model, self._data, seconds)
+    def settle(self, seconds: float, timestep: float | None = None) -> None:
+        """Let physics run for some seconds, or until all blocks rest.
+
+        Args:
+            seconds: how long.
+            timestep: another one than the world's (s).
+        """
+        shapes = tuple(block.shape for block in self._blocks)
+        run(physics_model(self.stage, shapes, timestep or self.timestep), self._data, seconds)
 
     def state(self) -> tuple[tuple[Block, ...], NDArray[np.float64]]:
         """Everything that `restore` needs to go on from here exactly."""
@@ -92,5 +94,19 @@ class BlocksWorld:
         """Labels [S, S]: 0 surroundings, i+1 block i; of several that share a pixel the last."""
         return self._view().labels(self.blocks)
 
+    def _physics(self, blocks: Sequence[Block]) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model of some blocks and fresh data: what `overlaps` tried when it fits, since making it takes long."""
+        model = physics_model(self.stage, tuple(block.shape for block in blocks), self.timestep)
+        if self._probe is not None and self._probe[0] is model:
+            mujoco.mj_resetData(*self._probe)
+            return self._probe
+        return model, mujoco.MjData(model)
+
     def _view(self) -> BlocksView:
         return view_of(self.stage)
+
+
+def check_timestep(timestep: float) -> None:
+    """Refuse timesteps (s) with which blocks would not stand or never fall."""
+    if not 1e-4 <= timestep <= 0.005:
+        raise InputError('blocks: timestep', '0.0001 to 0.005 s', timestep)
