@@ -18,7 +18,7 @@ from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation import worlds
 from object_centric_ros.simulation.balls import BallsConfig
-from object_centric_ros.simulation.generate import add_arguments, generate, run
+from object_centric_ros.simulation.generate import add_arguments, declarations, generate, run
 from object_centric_ros.simulation.sampling import sample_action, top_blocks
 from object_centric_ros.simulation.tabletop_play import PlayConfig, make_batch
 
@@ -70,6 +70,15 @@ def assert_same(one: Path, other: Path) -> None:
     assert first.keys() == second.keys()
     for name, values in first.items():
         assert np.array_equal(values, second[name], equal_nan=values.dtype.kind == 'f'), name
+
+
+@pytest.mark.parametrize('world', worlds.WORLDS)
+def test_every_world_says_what_its_fields_are(world: str) -> None:
+    made = worlds.WORLDS[world]
+    for name, text in made.fields.items():
+        assert declarations(made, {name: np.zeros((1, 1, 1))})[name][2] and text
+    for preset in made.presets.values():
+        made.config(**preset)
 
 
 @pytest.mark.parametrize('world', CASES)
