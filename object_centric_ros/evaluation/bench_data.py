@@ -47,6 +47,11 @@ SETS = (
     DataSet('Multi-dSprites on grey', 'sprites', 'multi_on_grey', 60_000, 10_000, 10_000),
     DataSet('Tetrominoes', 'tetrominoes', 'paper', 60_000, 20_000, 10_000),
     DataSet('Space Invaders (R-NEM)', 'invaders', 'rnem', 50_000, 60, None),
+    DataSet('block stacking (OP3)', 'blocks_stack', 'paper', 60_000, 100, 150),
+    DataSet('pick and place (OP3)', 'blocks_pick_place', 'paper', 10_000, 40, 150),
+    DataSet('like CLEVR, up to 6 things', 'clevr', 'clevr6', 70_000, 40, None),
+    DataSet('like CLEVRER', 'clevr', 'clevrer', 10_000, 2, None),
+    DataSet('tabletop with arm', 'tabletop', None, 8000, 40, None),
 )
 
 
