@@ -205,8 +205,8 @@ def test_every_model_resumes_exactly(name: str, variant: str, tmp_path: Path) ->
 @pytest.mark.parametrize(('name', 'variant'), [p for p in every_model() if p.values[1] == next(iter(
     SMALL[p.values[0]].variants)) or p.values == ('parts', 'paper')])
 def test_every_model_learns(name: str, variant: str, tmp_path: Path) -> None:
-    """A few seconds of the paper's objective lower it, and leave a file that tracks."""
-    run = paper_trainer(name, variant, tmp_path, 'run', minutes=4 / 60)
+    """Some steps by the paper's objective lower it; the run leaves a model file and validates."""
+    run = paper_trainer(name, variant, tmp_path, 'run', minutes=0.001)
     rgb, actions = run.data.sequences(np.random.default_rng(0), 6, run.config.stages[0].horizon, 0.0)
     images = run.model.observe(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
 
@@ -216,11 +216,12 @@ def test_every_model_learns(name: str, variant: str, tmp_path: Path) -> None:
                 images, actions if actions.numel() else None, 0, torch.Generator().manual_seed(s))[0].item()
                 for s in range(3)]))
     before = measured()
+    take_steps(run, 25)
     result = run.run()
     assert measured() < before
     assert {'ari_f_first', 'mse_first', 'mse_last', 'open_1', 'copy_1'} <= set(result)
     model, record = load_model(tmp_path / 'run' / 'model.safetensors')
-    assert model.config == run.config.model and record['steps'] > 2 and np.isfinite(record['validation']['mse_first'])
+    assert model.config == run.config.model and record['steps'] > 25 and np.isfinite(record['validation']['mse_first'])
 
 
 TRAIN = Path(__file__).parents[2] / 'config' / 'train'
