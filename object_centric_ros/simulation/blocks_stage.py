@@ -125,7 +125,7 @@ def stage_model(stage: Stage) -> mujoco.MjModel:
   <compiler angle="radian"/>
   <visual>
     <global offwidth="{stage.drawn}" offheight="{stage.drawn}"/>
-    <quality offsamples="0" shadowsize="512"/>
+    <quality offsamples="0" shadowsize="256"/>
     <map znear="0.001"/>
   </visual>
   <statistic extent="5" center="0 0 1"/>
