@@ -58,7 +58,7 @@ class SpatialBroadcastDecoder(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(a, b, k, padding=p)
                                     for a, b, k, p in zip(widths[:-1], widths[1:], kernels, pads, strict=True))
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half of the time on a CPU
-        self.activation = ACTIVATIONS[activation](inplace=True)
+        self.activation_name, self.activation = activation, ACTIVATIONS[activation](inplace=True)
         size = image_size + sum(k - 1 - 2 * p for k, p in zip(kernels, pads, strict=True))
         self.register_buffer('grid', _grid(size, self.project is not None), persistent=False)
         self.register_buffer('inside', _inside(size, kernels[0], pads[0]), persistent=False)
@@ -70,19 +70,13 @@ class SpatialBroadcastDecoder(nn.Module):
         x = self.first(z.flatten(0, 1))
         layers = cast(list[nn.Conv2d], list(self.layers)[1:])
         if one_at_a_time(x, layers[0].weight):
-            x = torch.cat([self.alone(slot, layers) for slot in self.activation(x).split(1)])
+            x = convolve(x, layers, self.activation_name, before=True)
         else:
             for layer in layers:
                 x = layer(self.activation(x))
         out = x.unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
         colours = out[:, :, :self.image_channels]
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])
-
-    def alone(self, x: Tensor, layers: list[nn.Conv2d]) -> Tensor:
-        """All layers behind the first for one slot [1, channels[0], H', W']."""
-        for layer in layers[:-1]:
-            x = self.activation(convolve(x, layer))
-        return convolve(x, layers[-1])
 
     def first(self, z: Tensor) -> Tensor:
         """The first convolution of the tiled latents [N, Z], before its activation: [N, channels[0], H', W']."""

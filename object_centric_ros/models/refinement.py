@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.convolution import convolve, one_at_a_time
 from object_centric_ros.models.errors import InputError
 
 
@@ -162,7 +164,11 @@ class RefinementNetwork(nn.Module):
         """Image-sized inputs [B, K, images, H, W] -> [B, K, hidden]."""
         assert self.layer is not None
         x = images.flatten(0, 1)
-        for convolution in self.convolutions:
-            x = nn.functional.elu(convolution(x), inplace=True)
+        layers = cast(list[nn.Conv2d], list(self.convolutions))
+        if layers[0].stride == (1, 1) and one_at_a_time(x, layers[0].weight):
+            x = convolve(x, layers, 'elu', behind=True)
+        else:
+            for layer in layers:
+                x = nn.functional.elu(layer(x), inplace=True)
         x = x.mean((2, 3)) if self.pool == 'average' else x.flatten(1)
         return nn.functional.elu(self.layer(x)).unflatten(0, images.shape[:2])

@@ -39,17 +39,12 @@ class PixelEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
         if one_at_a_time(image, self.position.weight):
-            pixels = torch.cat([self.alone(one) for one in image.split(1)])
+            layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
+            pixels = convolve(image, layers, 'relu', behind=True)
         else:
             pixels = self.convolutions(image)
         pixels = pixels.flatten(2).transpose(1, 2)
         return self.mix(self.norm(pixels + self.position(self.grid).flatten(0, 1)))
-
-    def alone(self, x: Tensor) -> Tensor:
-        """The convolutions of one image [1, C, H, W]."""
-        for layer in self.convolutions:
-            x = convolve(x, layer) if isinstance(layer, nn.Conv2d) else layer(x)
-        return x
 
 
 def corner_coordinates(size: int) -> Tensor:
