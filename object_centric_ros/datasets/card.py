@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from object_centric_ros.datasets.episodes import EpisodeStore
 
@@ -17,7 +20,7 @@ def facts(store: EpisodeStore) -> dict[str, Any]:
     """The numbers of a file that people ask for first."""
     height, width, channels = store.image_shape
     size = os.path.getsize(store.path)
-    raw = sum(store._file[k].nbytes for k in store.fields)
+    raw = sum(np.dtype(store.layout[k].type).itemsize * math.prod(shape) for k, shape in store.shapes.items())
     generator = f'{store.meta.get("generator", "unknown")}, version {store.meta.get("generator_version", "unknown")}'
     return {'episodes': f'{len(store):,}', 'frames in each': f'{store.steps:,}',
             'image': f'{width} x {height} pixels, {"RGB" if channels == 3 else "gray"}',
@@ -33,7 +36,7 @@ def card(store: EpisodeStore) -> str:
     lines += ['', '| field | type | shape | meaning |', '| --- | --- | --- | --- |']
     for name, field in store.layout.items():
         about = field.about.replace('|', '\\|')
-        lines.append(f'| `{name}` | {field.type} | {list(store._file[name].shape)} | {about} |')
+        lines.append(f'| `{name}` | {field.type} | {list(store.shapes[name])} | {about} |')
     more = {k: v for k, v in store.meta.items() if k not in SAID}
     lines += ['', '## Metadata', '', '```json', json.dumps(more, indent=1), '```', '', '## Reading', '', '```python',
               'from object_centric_ros.datasets.episodes import EpisodeStore', '',

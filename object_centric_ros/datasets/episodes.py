@@ -3,7 +3,8 @@
 Each field (see `layout`) is a dataset with the episodes along its first axis, cut into chunks that hold one long
 episode, a part of it, or many short ones, compressed with gzip. The attribute ``meta`` is a JSON object: format,
 fields, format of the actions, generator with its version and seed, and whatever else its maker records, e.g. the
-camera. ``checksums`` [N, F] is a CRC-32 of each episode's array in each field, in the order of the metadata.
+camera. ``checksums`` [N, F] is a CRC-32 of each episode's array in each field, in the order of the metadata, and the
+attribute ``meta_checksum`` that of the metadata's text.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class EpisodeStore:
                 self.meta: dict[str, Any] = _read_meta(json.loads(text), self._file)
             except (TypeError, ValueError, AttributeError) as e:
                 raise InputError(f'{self.path}: attribute meta', f'a JSON object with format {FORMAT}', text) from e
+            if self._file.attrs.get('meta_checksum', _text_checksum(text)) != _text_checksum(text):
+                raise InputError(f'{self.path}: attribute meta', 'text that fits its checksum', 'damaged text')
             self._validate()
         except InputError:
             self.close()
@@ -102,6 +105,11 @@ class EpisodeStore:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of a frame (H, W, C)."""
         return self.sizes['H'], self.sizes['W'], self.sizes['C']
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each field's array [N, ...]."""
+        return {name: self._file[name].shape for name in self.fields}
 
     @property
     def camera(self) -> PinholeCamera:
@@ -185,7 +193,7 @@ class EpisodeStore:
     def _get(self, name: str, key: Any) -> NDArray:
         try:
             return np.asarray(self._file[name][key])
-        except (OSError, RuntimeError, ValueError) as e:
+        except (OSError, KeyError, RuntimeError, ValueError) as e:
             raise InputError(f'episode file {self.path}: {name}', 'intact data', e) from e
 
     def close(self) -> None:
@@ -214,6 +222,10 @@ def _read_meta(meta: dict[str, Any], file: h5py.File) -> dict[str, Any]:
 def checksum(values: NDArray) -> int:
     """CRC-32 of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(values).data if values.size else b'')
+
+
+def _text_checksum(text: str) -> int:
+    return zlib.crc32(text.encode(errors='surrogateescape'))
 
 
 class EpisodeWriter:
@@ -329,9 +341,14 @@ def write_part(path: Path_, meta: Mapping[str, object], arrays: Mapping[str, NDA
              'action_format': action_format(meta, arrays.get('actions'), where)}
     sums = np.array([[checksum(row) for row in arrays[k]] for k in layout], np.uint32).T
     with _new_file(where) as file:
-        file.attrs['meta'] = json.dumps(whole)
+        _write_meta(file, whole)
         for name, values in {**{k: arrays[k] for k in layout}, 'checksums': sums}.items():
             _create(file, name, values.shape, values.dtype)[...] = values
+
+
+def _write_meta(file: h5py.File, meta: Mapping[str, Any]) -> None:
+    text = json.dumps(meta)
+    file.attrs['meta'], file.attrs['meta_checksum'] = text, _text_checksum(text)
 
 
 def join(files: Sequence[Path_], out: Path_) -> None:
@@ -346,7 +363,7 @@ def join(files: Sequence[Path_], out: Path_) -> None:
                     raise InputError(f'{os.fspath(path)}: meta', first.meta, store.meta)
                 counts.append(len(store))
         with _new_file(os.fspath(out)) as file:
-            file.attrs['meta'] = json.dumps({**first.meta, 'format': FORMAT})
+            _write_meta(file, {**first.meta, 'format': FORMAT})
             for name in [*first.fields, 'checksums']:
                 like = first._file.get(name)
                 shape = like.shape[1:] if like is not None else (len(first.fields),)

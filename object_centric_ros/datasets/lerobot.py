@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -246,7 +247,7 @@ def _features(store: EpisodeStore, fps: int) -> dict[str, dict[str, Any]]:
         IMAGE: {'dtype': 'image', 'shape': list(store.image_shape), 'names': ['height', 'width', 'channels']}}
     for name, key, label in (('actions', ACTION, store.action_format), ('joints', STATE, 'joint')):
         if name in store.fields:
-            size = int(np.prod(store._file[name].shape[2:], dtype=int))
+            size = math.prod(store.shapes[name][2:])
             names = store.meta.get('joint_names') if name == 'joints' else None
             features[key] = {'dtype': 'float32', 'shape': [size],
                              'names': names or [f'{label}_{i}' for i in range(size)]}

@@ -141,6 +141,26 @@ def test_verify_names_what_is_damaged(path: Path) -> None:
             store.read([0])
 
 
+def test_no_changed_byte_goes_unseen(path: Path) -> None:
+    """One changed byte: the file is refused, `verify` finds it, or it was in none of the data."""
+    whole, data, rng = path.read_bytes(), episodes(4), np.random.default_rng(0)
+    seen = {'refused': 0, 'found': 0, 'no matter': 0}
+    for i in range(100):
+        changed = bytearray(whole)
+        changed[int(rng.integers(len(whole)))] ^= int(rng.integers(1, 256))
+        path.with_name(f'{i}.h5').write_bytes(changed)
+        try:
+            with EpisodeStore(path.with_name(f'{i}.h5')) as store:
+                found = list(store.verify())
+                if not found:
+                    assert store.meta['seed'] == META['seed']
+                    assert all(np.array_equal(v, data[k]) for k, v in store.read(slice(None)).items())
+            seen['found' if found else 'no matter'] += 1
+        except InputError:
+            seen['refused'] += 1
+    assert all(seen.values()), seen
+
+
 def test_workers_read_a_store_that_was_opened_before(path: Path) -> None:
     expected = episodes(4)['frames']
     with EpisodeStore(path) as store:
