@@ -20,6 +20,7 @@ from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.obai import OBAI, OBAIBelief
 from object_centric_ros.models.registry import MODELS, build_model
+from object_centric_ros.models.scale import softplus_log_std
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def parts_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
 def obai_prior(model: CycleModel, belief: Belief, z: Tensor) -> Tensor:
     """The linear dynamics, their mean drawn from the belief over the action before the frame, and that action's KL."""
     assert isinstance(model, OBAI) and isinstance(belief, OBAIBelief)
-    actions = Normal(belief.action_mean, belief.action_log_std.exp())
+    actions = Normal(belief.action_mean, softplus_log_std(belief.action_scale).exp())
     generator = torch.Generator().manual_seed(7)
     a = belief.action_mean + actions.scale * torch.randn(len(z), *belief.action_mean.shape[1:], generator=generator)
     mean = model.dynamics.pushed(belief.prior_mean.expand(len(z), -1, -1), belief.acted * a)

@@ -12,8 +12,8 @@ each frame is inferred from the belief about the one before, integrated out: the
 Closed-form goals and plans for these beliefs are in `preferences`.
 
 Where the paper is silent or at odds with itself:
-- Parameters lambda: mean and log standard deviation. LSTM memories of a new frame are zero. Gradients are constants to
-  the training (no second derivatives), as in IODINE.
+- Parameters lambda: the mean, and a number whose softplus is the variance. LSTM memories of a new frame are zero.
+  Gradients are constants to the training (no second derivatives), as in IODINE.
 - Appendix B.1 gives the decoder the 2 L numbers lambda of s; eq. 1, 3 and 22 a sample of s. `decoder_reads` has both;
   of lambda the mean is sampled in either case: it is what makes slots that start from one lambda_0 differ.
 - A predicted belief takes mean and marginal variance of the dynamics.
@@ -26,7 +26,6 @@ Where the paper is silent or at odds with itself:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -42,6 +41,7 @@ from object_centric_ros.models.generalised import LinearDynamics, Transition, ex
 from object_centric_ros.models.likelihood import GaussianMixture
 from object_centric_ros.models.obai_config import OBAIConfig
 from object_centric_ros.models.refinement import ImageFeedback, RefinementNetwork, StandardNorm
+from object_centric_ros.models.scale import softplus_log_std, softplus_scale
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,23 @@ class OBAIBelief(Belief):
     mean and log_std [B, K, 2L] are of (s, s'), memory of the refinement network.
 
     Attributes:
+        scale: what log_std is a function of [B, K, 2L]; its softplus is the variance.
         prior_mean, prior_variance: of the `Transition` to this frame, without the action [B, K, 2L].
         prior_spread: variance of prior_mean that is not integrated out but averaged over (eq. 8) [B, K, 2L].
         coupling: [B, K, 1], 0 for a first frame, 1 for later ones.
-        action_mean, action_log_std: belief over the slot's acceleration before this frame, pixels [B, K, A].
+        action_mean, action_scale: likewise of the slot's acceleration before this frame, pixels [B, K, A].
         told: sum_i m_ik psi_i, what the action field says it is [B, K, A].
         acted: [B, K, 1], 1 where there was an action field, else 0.
         action_memory: of the action refinement network.
     """
 
+    scale: Tensor
     prior_mean: Tensor
     prior_variance: Tensor
     prior_spread: Tensor
     coupling: Tensor
     action_mean: Tensor
-    action_log_std: Tensor
+    action_scale: Tensor
     told: Tensor
     acted: Tensor
     action_memory: Tensor
@@ -80,7 +82,7 @@ class Look:
         scene, log_likelihood, kl: of each frame [B * F, ...].
         seen: what the state refinement network sees of each frame [B * F, K, 16, H, W].
         expected: sum_i m_ik psi_i [B * F, K, A].
-        gradients: of the loss by mean, log_std, action_mean and action_log_std.
+        gradients: of the loss by mean, scale, action_mean and action_scale.
     """
 
     loss: Tensor
@@ -105,7 +107,7 @@ class OBAI(CycleModel):
         self.plans = c.action_size > 0
         self.action_format = 'field' if c.action_size else 'none'
         self.initial_mean = nn.Parameter(0.1 * torch.randn(2 * c.latent))
-        self.initial_log_std = nn.Parameter(torch.zeros(2 * c.latent))
+        self.initial_scale = nn.Parameter(softplus_scale(torch.ones(2 * c.latent)))
         reads = c.latent * (2 if c.decoder_reads == 'belief' else 1)
         self.decoder = SpatialBroadcastDecoder(reads, c.image_size, c.decoder_channels)
         self.likelihood = GaussianMixture(c.sigma_image)
@@ -125,23 +127,23 @@ class OBAI(CycleModel):
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> OBAIBelief:
         """lambda_0, the same for all slots, under the prior N(0, 1) (section 2.3). Sampling tells the slots apart."""
         k = slots or self.config.slots
-        mean, log_std = (p.expand(batch, k, -1) for p in (self.initial_mean, self.initial_log_std))
-        return self._first(mean, log_std, mean.new_zeros(batch, k, 2 * self.config.refine_size))
+        mean, scale = (p.expand(batch, k, -1) for p in (self.initial_mean, self.initial_scale))
+        return self._first(mean, scale, mean.new_zeros(batch, k, 2 * self.config.refine_size))
 
     def restore(self, mean: Tensor, std: Tensor, memory: Tensor) -> OBAIBelief:
         """The belief from mean, std [B, K, 2L] and memory, as if it were of a first frame."""
-        return self._first(mean, std.log(), memory)
+        return self._first(mean, softplus_scale(std), memory)
 
-    def _first(self, mean: Tensor, log_std: Tensor, memory: Tensor) -> OBAIBelief:
+    def _first(self, mean: Tensor, scale: Tensor, memory: Tensor) -> OBAIBelief:
         zero, nothing = torch.zeros_like(mean), mean.new_zeros(*mean.shape[:2], self.config.action_size)
-        return OBAIBelief(mean, log_std, memory, zero, torch.ones_like(mean), zero, zero[..., :1],
-                          *self._told(nothing, 0))
+        return OBAIBelief(mean, softplus_log_std(scale), memory, scale, zero, torch.ones_like(mean), zero,
+                          zero[..., :1], *self._told(nothing, 0))
 
     def _told(self, told: Tensor, acted: int) -> tuple[Tensor, ...]:
         """Action beliefs N(told, sigma_psi^2) [B, K, A] (eq. 7), told, acted and an empty memory."""
-        log_std = torch.full_like(told, math.log(self.config.sigma_action))
+        scale = softplus_scale(torch.full_like(told, self.config.sigma_action))
         memory = told.new_zeros(*told.shape[:2], 2 * self.config.action_hidden)
-        return told, log_std, told, told.new_full((*told.shape[:2], 1), acted), memory
+        return told, scale, told, told.new_full((*told.shape[:2], 1), acted), memory
 
     def predict(self, belief: Belief, action: Tensor | None = None) -> OBAIBelief:
         """The belief that the dynamics extrapolate (eq. 5-6), with itself as the prior of what follows.
@@ -158,16 +160,18 @@ class OBAI(CycleModel):
             told, acted = object_actions(self.scene(belief).masks, action), 1
         zero = torch.zeros_like(mean)
         past = self.dynamics.marginalised(mean, variance)
-        fresh = OBAIBelief(zero, zero, mean.new_zeros(*mean.shape[:2], 2 * self.config.refine_size), past.mean,
+        fresh = OBAIBelief(zero, zero, mean.new_zeros(*mean.shape[:2], 2 * self.config.refine_size), zero, past.mean,
                            past.variance, zero, torch.ones_like(mean[..., :1]), *self._told(told, acted))
         prior, spread = self.prior(fresh)
         mean, variance = Transition(prior.mean, prior.variance + spread, prior.coupling).marginal()
-        return replace(fresh, mean=mean, log_std=0.5 * variance.log())
+        scale = softplus_scale(variance.sqrt())
+        return replace(fresh, mean=mean, scale=scale, log_std=softplus_log_std(scale))
 
     def latents(self, belief: Belief, noise: Tensor | None = None) -> Tensor:
-        """A sample of s, or its mean [B, K, L]; with decoder_reads = 'belief' its log standard deviation behind it."""
-        state = belief.sample(noise).chunk(2, -1)[0]
-        return state if self.config.decoder_reads == 'state' else torch.cat([state, belief.log_std.chunk(2, -1)[0]], -1)
+        """A sample of s, or its mean [B, K, L]; with decoder_reads = 'belief' its scale behind it."""
+        assert isinstance(belief, OBAIBelief)
+        state, scale = belief.sample(noise).chunk(2, -1)[0], belief.scale.chunk(2, -1)[0]
+        return state if self.config.decoder_reads == 'state' else torch.cat([state, scale], -1)
 
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, Z] -> scene (eq. 1-2)."""
@@ -176,7 +180,8 @@ class OBAI(CycleModel):
     def prior(self, belief: OBAIBelief) -> tuple[Transition, Tensor]:
         """p(s_t, s'_t | past, action) with the mean action, and the variance of its mean (eq. 5-6)."""
         mean = self.dynamics.pushed(belief.prior_mean, belief.acted * belief.action_mean)
-        spread = self.dynamics.widened(belief.prior_spread, belief.acted * (2 * belief.action_log_std).exp())
+        action_variance = (2 * softplus_log_std(belief.action_scale)).exp()
+        spread = self.dynamics.widened(belief.prior_spread, belief.acted * action_variance)
         return Transition(mean, belief.prior_variance, belief.coupling), spread
 
     def loss(self, belief: Belief, scene: Scene, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,8 +189,8 @@ class OBAI(CycleModel):
         assert isinstance(belief, OBAIBelief)
         log_likelihood = self.likelihood(image, scene)
         kl = expected_kl(belief.mean, belief.log_std, *self.prior(belief))
-        kl = kl + belief.acted[..., 0] * action_kl(belief.action_mean, belief.action_log_std, belief.told,
-                                                   self.config.sigma_action)
+        kl = kl + belief.acted[..., 0] * action_kl(belief.action_mean, softplus_log_std(belief.action_scale),
+                                                   belief.told, self.config.sigma_action)
         return kl.sum(1) - self.config.beta * log_likelihood.sum((1, 2)), log_likelihood, kl
 
     def look(self, belief: OBAIBelief, images: Tensor, noise: Tensor | None, fields: Tensor | None = None,
@@ -204,9 +209,10 @@ class OBAI(CycleModel):
         learns = torch.is_grad_enabled()
         with torch.enable_grad():
             parameters = [p if learns and p.requires_grad else p.detach().requires_grad_()
-                          for p in (belief.mean, belief.log_std, belief.action_mean, belief.action_log_std)]
-            names = ('mean', 'log_std', 'action_mean', 'action_log_std')
-            belief = replace(belief, **dict(zip(names, parameters, strict=True)))
+                          for p in (belief.mean, belief.scale, belief.action_mean, belief.action_scale)]
+            mean, scale, action_mean, action_scale = parameters
+            belief = replace(belief, mean=mean, scale=scale, log_std=softplus_log_std(scale), action_mean=action_mean,
+                             action_scale=action_scale)
             scene = self.scene(belief, noise)
             expected = belief.told
             if frames > 1:
@@ -240,20 +246,19 @@ class OBAI(CycleModel):
 
     def update(self, belief: OBAIBelief, look: Look) -> OBAIBelief:
         """One iteration of the refinement networks, each slot and frame on its own."""
-        d_mean, d_log_std = (norm(g.detach()) for norm, g in zip(self.norms, look.gradients[:2], strict=True))
-        parameters = torch.cat([belief.mean, belief.log_std], -1)
-        new, h, c = self.refiner(look.seen, torch.cat([parameters, d_mean, d_log_std], -1), parameters,
+        slopes = [norm(g.detach()) for norm, g in zip(self.norms, look.gradients[:2], strict=True)]
+        parameters = torch.cat([belief.mean, belief.scale], -1)
+        new, h, c = self.refiner(look.seen, torch.cat([parameters, *slopes], -1), parameters,
                                  *belief.memory.chunk(2, -1))
-        mean, log_std = new.chunk(2, -1)
-        belief = replace(belief, mean=mean, log_std=log_std, memory=torch.cat([h, c], -1))
+        mean, scale = new.chunk(2, -1)
+        belief = replace(belief, mean=mean, scale=scale, log_std=softplus_log_std(scale), memory=torch.cat([h, c], -1))
         if self.action_refiner is None:
             return belief
-        parameters = torch.cat([belief.action_mean, belief.action_log_std], -1)
+        parameters = torch.cat([belief.action_mean, belief.action_scale], -1)
         vectors = torch.cat([parameters, *(g.detach() for g in look.gradients[2:]), look.expected], -1)
         new, h, c = self.action_refiner(None, vectors, parameters, *belief.action_memory.chunk(2, -1))
-        action_mean, action_log_std = torch.where(belief.acted > 0, new, parameters).chunk(2, -1)
-        return replace(belief, action_mean=action_mean, action_log_std=action_log_std,
-                       action_memory=torch.cat([h, c], -1))
+        action_mean, action_scale = torch.where(belief.acted > 0, new, parameters).chunk(2, -1)
+        return replace(belief, action_mean=action_mean, action_scale=action_scale, action_memory=torch.cat([h, c], -1))
 
     def refine(self, belief: Belief, image: Tensor, action: Tensor | None = None, noise: Tensor | None = None
                ) -> OBAIBelief:

@@ -19,7 +19,7 @@ class OBAIConfig(ModelConfig):
         first_iterations, iterations: refinements of a first frame and of each later one.
         joint: whether `episode_loss` infers all frames of an episode together; False: one after the other, as tracking
             does.
-        decoder_reads: 'state': a sample of s; 'belief': its log standard deviation too (the table of appendix B.1).
+        decoder_reads: 'state': a sample of s; 'belief': its scale too (the table of appendix B.1).
         beta: weight of the reconstruction (eq. 15).
         sigma_image, sigma_state, sigma_action: sigma_o, sigma_s, sigma_psi.
         temperature_start, temperature_end, temperature_steps: of the Gumbel-softmax, over the optimisation steps.
