@@ -8,7 +8,8 @@ network refines the top layer's posterior by the gradient of the loss, I times, 
     refine     lambda += f(lambda, dL/dlambda)                  eq. 6 and 7, lines 21 to 27
     loss       L^0 = NLL + KL of all layers,  L^i = NLL + KL of the refined posterior     eq. 5, line 26
 
-The paper's model sees single images. On video, the bottom-up pass starts from the last frame's belief; see `carry`.
+The paper's model sees single images. On video, z^0 is the last frame's belief instead of noise, so that each slot goes
+on with what it held; see `bottom_up`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl_between
-from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
+from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.deconvolution import slot_decoder
-from object_centric_ros.models.errors import InputError
+from object_centric_ros.models.efficientmorl_config import EfficientMORLConfig as EfficientMORLConfig
 from object_centric_ros.models.geco import Geco
 from object_centric_ros.models.hierarchy import ConditionalPrior, LightRefinement, StochasticLayer
 from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
@@ -34,83 +35,8 @@ from object_centric_ros.models.slots import PixelEncoder
 
 Noise = Sequence[Tensor | None]
 """Standard normal noise [B, K, D] for each sample; None takes the mean instead."""
-PRIORS = ('bottom-up', 'bottom-up++', 'reversed', 'reversed++')
 UNIT_SCALE = math.log(math.expm1(1 - 1e-5))
 """The scale parameter of a standard deviation of one."""
-
-
-@dataclass(frozen=True)
-class EfficientMORLConfig(ModelConfig):
-    """Sizes and choices; the defaults are the paper's for CLEVR6 but for the image size.
-
-    Attributes:
-        image_size: H = W of the images, pixels; the paper: 96, 64 and 35.
-        slots: K while training; free at run time.
-        first_iterations, iterations: I at test time, of a first frame and of each later one.
-        latent: D. features: width of the encoder.
-        layers: L, stochastic layers, which share their weights.
-        prior: 'bottom-up' (eq. 2) or 'reversed' (section 3.3), either with '++': then refined posteriors are compared
-            with the last conditional prior of the chain (as line 26 does with eq. 2's), else with N(0, I).
-        likelihood: 'channel_mixture' (the code's mixture), 'composed' (the paper's "Gaussian") or 'mixture'
-            (one component for all channels of a pixel); sigma: its standard deviation.
-        kl_weight: of all KL terms.
-        decoder: 'iodine', 'small' or 'big' (see `deconvolution.slot_decoder`); decoder_channels: its width.
-        recompute: the decoder's activations are computed again in the backward pass instead of kept.
-        weights: of the losses L^0 .. L^I: 'paper' (eq. 8) or 'released' (the code's: (I + 2 - i + 1) / (I + 1)).
-        curriculum_iterations: I while training, one for each phase; curriculum_steps: where the later phases begin.
-        geco: 'off', 'target' (GECO with geco_target) or 'auto' (with the target that geco_error means).
-        geco_target: negative log-likelihood to reach, per pixel and channel, nats, without the 0.5 log(2 pi), as the
-            paper's constants are.
-        geco_error: root mean square residual (colours in [0, 1]) to reach; its Gaussian's NLL is the target.
-        geco_step, geco_acceleration: of the multiplier; see `geco.Geco`.
-        geco_warmup: optimisation steps before the multiplier moves.
-    """
-
-    name: ClassVar[str] = 'efficientmorl'
-    first_iterations: int = 0
-    iterations: int = 0
-    latent: int = 64
-    features: int = 64
-    layers: int = 3
-    prior: str = 'reversed++'
-    likelihood: str = 'channel_mixture'
-    sigma: float = 0.1
-    kl_weight: float = 1.0
-    decoder: str = 'iodine'
-    decoder_channels: int = 64
-    recompute: bool = False
-    weights: str = 'released'
-    curriculum_iterations: tuple[int, ...] = (3, 1)
-    curriculum_steps: tuple[int, ...] = (100_000,)
-    geco: str = 'target'
-    geco_target: float = -2.206
-    geco_error: float = 0.044
-    geco_step: float = 1e-6
-    geco_acceleration: float = 1.0
-    geco_warmup: int = 1000
-
-    def __post_init__(self) -> None:
-        for key, value, choices in (('prior', self.prior, PRIORS), ('likelihood', self.likelihood, sorted(LIKELIHOODS)),
-                                    ('weights', self.weights, ('paper', 'released')),
-                                    ('geco', self.geco, ('off', 'target', 'auto'))):
-            if value not in choices:
-                raise InputError(f'model.{key}', f'one of {list(choices)}', value)
-        if self.layers < 1:
-            raise InputError('model.layers', 'at least 1', self.layers)
-        if len(self.curriculum_iterations) != len(self.curriculum_steps) + 1 or min(self.curriculum_iterations) < 0:
-            raise InputError('model.curriculum_iterations', 'I >= 0 for a first phase and for each of curriculum_steps',
-                             self.curriculum_iterations)
-
-    def training_iterations(self, step: int) -> int:
-        """I at an optimisation step."""
-        return self.curriculum_iterations[sum(step >= s for s in self.curriculum_steps)]
-
-    def loss_weights(self, iterations: int) -> list[float]:
-        """Weights of L^0 .. L^I."""
-        count = iterations + 1
-        if self.weights == 'released':
-            return [(iterations + 3 - i) / count for i in range(count)]
-        return [1.0] + [(iterations - (i - 1)) / count for i in range(1, count)]
 
 
 class Step(NamedTuple):
@@ -206,16 +132,21 @@ class EfficientMORL(CycleModel):
                   ) -> tuple[list[ScaleBelief], Tensor]:
         """Stage 1 (lines 5 to 17).
 
+        z^0 only asks the first question of the image. What the recurrent units start from is the learned lambda^0 in
+        any case: from the last frame's parameters they would be layers L + 1, L + 2, ... of a hierarchy that has L, and
+        since each layer adds to its parameters, these would grow without bound in a long video.
+
         Args:
             features: [B, N, F].
-            start: z^0, [B, K, D].
+            start: what z^0 is drawn from [B, K, D]: q(z^0), or the last frame's belief.
             noise: of z^0 .. z^L.
 
         Returns:
             the posteriors of layers 1 to L, and a sample of the last [B, K, D].
         """
-        layers, belief = [], start
-        z = belief.sample(noise[0])
+        layers: list[ScaleBelief] = []
+        belief: ScaleBelief = self.start(*start.mean.shape[:2])
+        z = start.sample(noise[0])
         for l in range(self.config.layers):
             mean, scale, _ = self.layer(z, belief.mean, belief.scale, features)
             belief = ScaleBelief.of(mean, scale)
@@ -261,7 +192,7 @@ class EfficientMORL(CycleModel):
 
         Args:
             image: [B, C, H, W].
-            start: z^0, [B, K, D].
+            start: what z^0 is drawn from [B, K, D].
             noise: 2 L + I: of z^0 .. z^L, of the L - 1 samples for the prior, of I refined posteriors.
 
         Returns:
@@ -297,7 +228,7 @@ class EfficientMORL(CycleModel):
                 steps = self.two_stage(image, start, noise.unbind())
                 for w, s in zip(c.loss_weights(iterations), steps, strict=True):
                     total = total + w * (weight * s.nll + c.kl_weight * s.kl.sum((0, 2))).mean() / images.shape[1]
-                start = self.carry(steps[-1].belief.detach())
+                start = steps[-1].belief.detach()
         last = steps[-1]
         terms = {'nll': last.nll.mean().item(), 'kl': last.kl.sum((0, 2)).mean().item(), 'iterations': iterations,
                  'mse': (last.scene.image - image).square().mean().item()}
@@ -322,10 +253,6 @@ class EfficientMORL(CycleModel):
             loss, _, _ = self.loss(leaf, self.scene(leaf, noise), image)
         return self.update(leaf, loss)
 
-    def carry(self, belief: HierarchyBelief) -> HierarchyBelief:
-        """z^0 of a later frame, given the belief of the frame before."""
-        return belief
-
     def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None,
               action: Tensor | None = None, generator: torch.Generator | None = None) -> HierarchyBelief:
         """Belief of a first frame, from noise, or of a later one, from the belief of the frame before; then I steps.
@@ -345,7 +272,7 @@ class EfficientMORL(CycleModel):
             noise = gaussian_noise((2 * l + iterations, *start.mean.shape), generator, start.mean).unbind()
         else:
             assert isinstance(belief, HierarchyBelief)
-            start = self.carry(belief)
+            start = belief
         layers, _ = self.bottom_up(self.encode(image), start, noise[:l + 1])
         if iterations == 0:
             _, prior = self.hierarchy_kl(layers, noise[l + 1:2 * l])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -185,7 +186,7 @@ def test_training_on_sequences_carries_the_belief() -> None:
         assert model.geco is not None
         total += sum(w * (model.geco.weight * s.nll + s.kl.sum((0, 2))).mean().item()
                      for w, s in zip((2, 1.5), steps, strict=True)) / 3
-        start = model.carry(steps[-1].belief.detach())
+        start = steps[-1].belief.detach()
     assert loss.item() == pytest.approx(total, rel=1e-5)
 
 
@@ -209,3 +210,67 @@ def test_decoders_take_any_size_they_can_make() -> None:
         scene = slot_decoder(name, 4, size, 6)(torch.randn(2, 3, 4))
         assert scene.colours.shape == (2, 3, 3, size, size) and scene.mask_logits.shape == (2, 3, size, size)
         assert scene.colours.min() >= 0 and scene.colours.max() <= 1
+
+
+def discs(frames: int, seed: int, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    """Red, green and blue discs that cross a gray ground: images [T, 3, H, W] and labels [T, H, W], 0 = ground."""
+    generator = seeded(seed)
+    place, speed = size * torch.rand(3, 2, generator=generator), 4 * torch.rand(3, 2, generator=generator) - 2
+    images, labels = torch.full((frames, 3, size, size), 0.4), torch.zeros(frames, size, size, dtype=torch.long)
+    line = torch.arange(size)
+    for t in range(frames):
+        for k in range(3):
+            u, v = (place[k] + t * speed[k]) % size
+            inside = (line - u).square() + (line[:, None] - v).square() < 12
+            images[t][:, inside] = torch.eye(3)[k][:, None]
+            labels[t][inside] = k + 1
+    return images, labels
+
+
+def colour_clustering() -> EfficientMORL:
+    """Weights under which a slot is the colour that it read and asks for that colour: k-means by attention."""
+    model = build(image_size=24, slots=4, latent=3, features=3, decoder='small').requires_grad_(False)
+    model.encoder = torch.nn.Flatten(2)  # features are the pixels, with channels in front
+    model.encoder.register_forward_hook(lambda module, given, result: result.transpose(1, 2))
+    layer = model.layer
+    layer.reader.norm = torch.nn.Identity()
+    for p in layer.parameters():
+        p.zero_()
+    layer.reader.query.weight.copy_(20 * torch.eye(3))
+    layer.reader.key.weight.copy_(torch.eye(3))
+    layer.reader.value.weight.copy_(torch.eye(3))
+    layer.gru.mean.weight_ih[6:].copy_(torch.eye(3))
+    layer.gru.mean.bias_ih[3:6].fill_(-20)  # nothing is kept but what was read
+    model.initial_mean.zero_()
+    return model.eval()
+
+
+def test_slots_stay_on_their_objects_better_than_with_a_restart() -> None:
+    model = colour_clustering()
+    stayed = {'carried': [], 'restarted': []}
+    for seed in range(10):
+        images, labels = discs(8, seed)
+        for how, kept in stayed.items():
+            belief, owners, generator = None, [], seeded(seed)
+            for image, label in zip(images, labels, strict=True):
+                belief = model.infer(image[None], belief if how == 'carried' else None, generator=generator)
+                _, attention = model.layer.reader(belief.mean, model.encode(image[None]))
+                owner = attention[0].argmax(0).view_as(label)
+                owners.append([owner[label == k].mode().values.item() if (label == k).any() else None
+                               for k in (1, 2, 3)])
+            for before, after in pairwise(owners):
+                kept += [a == b for a, b in zip(before, after, strict=True) if None not in (a, b)]
+    share = {how: sum(kept) / len(kept) for how, kept in stayed.items()}
+    assert share['carried'] > 0.95 and share['restarted'] < 0.6, share
+
+
+def test_a_long_still_video_comes_to_rest() -> None:
+    model = build().eval().requires_grad_(False)
+    for p in model.layer.parameters():
+        p.mul_(2)  # so that layers do something
+    image, belief, changes = torch.rand(1, 3, 16, 16, generator=seeded(0)), None, []
+    for _ in range(50):
+        before, belief = belief, model.infer(image, belief, generator=seeded())
+        if before is not None:
+            changes.append((belief.mean - before.mean).norm().item())
+    assert max(changes[-5:]) < 0.01 * changes[0]
