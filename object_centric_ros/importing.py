@@ -14,15 +14,19 @@ from torch import Tensor
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.convert import OP3_NAMES, load_published
+from object_centric_ros.models.convert_emorl import efficientmorl_tensors, slot_attention_tensors
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.presets import load_preset
 
 NAMES = {'op3': OP3_NAMES}
+"""Models whose published tensors are ours under other names."""
+CONVERSIONS = {'efficientmorl': efficientmorl_tensors, 'slot_attention': slot_attention_tensors}
+"""Models some of whose published tensors are cut or joined too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the sub-command."""
-    parser.add_argument('model', choices=sorted(NAMES), help='whose checkpoint it is')
+    parser.add_argument('model', choices=sorted({*NAMES, *CONVERSIONS}), help='whose checkpoint it is')
     parser.add_argument('file', help='safetensors, or the original file (read without running what it contains)')
     parser.add_argument('--preset', required=True, help='configuration of the published model, e.g. op3_released_stack')
     parser.add_argument('--out', required=True, help='model file to write (.safetensors)')
@@ -34,7 +38,11 @@ def run(args: argparse.Namespace) -> int:
     if config.name != args.model:
         raise InputError('--preset', f'a configuration of {args.model}', f'one of {config.name}')
     model = build_model(config)
-    load_published(model, read_tensors(args.file), NAMES[args.model], args.file)
+    tensors, names = read_tensors(args.file), NAMES.get(args.model, {})
+    if args.model in CONVERSIONS:
+        tensors = CONVERSIONS[args.model](tensors, model)
+        names = {k: k for k in tensors}
+    load_published(model, tensors, names, args.file)
     save_model(args.out, model, {'source': os.path.basename(args.file), 'preset': args.preset})
     loaded, record = load_model(args.out)
     count = sum(p.numel() for p in loaded.parameters())

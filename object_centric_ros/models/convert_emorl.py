@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from object_centric_ros.models.errors import InputError
 
@@ -34,8 +34,10 @@ DUAL_GRU = [f'gru.cell.{x}' for side in 'ih' for gate in 'hn'
             for x in (f'weight_{side}{gate}_1', f'weight_{side}{gate}_2', f'bias_{side}{gate}')]
 
 
-def efficientmorl_tensors(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published EfficientMORL ('iodine' or 'small' decoder) as the state of ours, with GECO.
+def efficientmorl_tensors(published: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A published EfficientMORL ('iodine' or 'small' decoder) as the state of `model`, an `EfficientMORL`.
+
+    Theirs holds GECO's state whether it was used or not; ours takes it where it is configured.
 
     Raises:
         InputError: names are unknown or missing.
@@ -50,13 +52,14 @@ def efficientmorl_tensors(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours[f'layer.gru.{part}.bias_{side}h'] = torch.cat(biases)
     for name in _gru('refinenet.recurrence'):
         ours[name.replace('refinenet.recurrence', 'refinement.gru').removesuffix('_l0')] = rest[name]
-    ours |= {'geco.average': rest['geco_C_ema'], 'geco.multiplier': rest['geco_beta']}
+    if getattr(model, 'geco', None) is not None:
+        ours |= {'geco.average': rest['geco_C_ema'], 'geco.multiplier': rest['geco_beta']}
     ours['initial_mean'], ours['initial_scale'] = rest['init_posterior'].flatten().chunk(2)
     return ours
 
 
-def slot_attention_tensors(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their Slot Attention ('small' decoder) as the state of ours.
+def slot_attention_tensors(published: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Their Slot Attention ('small' decoder) as the state of `model`, a `SlotAttention`.
 
     Raises:
         InputError: names are unknown or missing.

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from object_centric_ros.cli import main
+from object_centric_ros.errors import InputError
 from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.convert_emorl import efficientmorl_tensors
 from object_centric_ros.models.efficientmorl import EfficientMORL, EfficientMORLConfig, Step
 from object_centric_ros.models.geco import Geco
 from object_centric_ros.models.likelihood import LIKELIHOODS
 from object_centric_ros.models.slots import EPSILON
-from test.golden import close, golden, needs_data, tensors, weights
+from test.golden import DATA, close, golden, needs_data, tensors, weights
 
 pytestmark = needs_data
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)  # their likelihoods leave it out
@@ -29,7 +34,7 @@ def published() -> dict[str, Tensor]:
 
 def build(**changes: Any) -> EfficientMORL:
     model = EfficientMORL(EfficientMORLConfig(**changes))
-    model.load_state_dict(efficientmorl_tensors(published()))
+    model.load_state_dict(efficientmorl_tensors(published(), model))
     return model
 
 
@@ -45,6 +50,20 @@ def slots(x: Tensor, batch: int = 2) -> Tensor:
 
 def test_parameters() -> None:
     assert sum(p.numel() for p in plain().parameters()) == 666_502 == sum(p.numel() for p in published().values())
+
+
+def test_import(tmp_path: Path) -> None:
+    out, file = tmp_path / 'model.safetensors', DATA / 'golden' / 'emorl_weights.safetensors'
+    assert main(['import', 'efficientmorl', str(file), '--preset', 'efficientmorl_clevr6', '--out', str(out)]) == 0
+    loaded, _ = load_model(out)
+    assert all(torch.equal(v, plain().state_dict()[k]) for k, v in loaded.state_dict().items())
+    other = ['--preset', 'efficientmorl_multi_dsprites', '--out', str(out)]  # without GECO
+    assert main(['import', 'efficientmorl', str(file), *other]) == 0
+    renamed = {('strange' if k == 'geco_beta' else k): v for k, v in published().items()}
+    save_file(renamed, tmp_path / 'renamed.safetensors')
+    with pytest.raises(InputError, match=r'missing geco_beta; unknown strange'):
+        efficientmorl_tensors(renamed, plain())
+    assert main(['import', 'efficientmorl', str(tmp_path / 'renamed.safetensors'), *other]) != 0
 
 
 def test_encoder() -> None:
@@ -189,8 +208,8 @@ class Objective(torch.nn.Module):
 def test_parameter_gradients(kind: str) -> None:
     d, names = tensors('emorl_grad'), golden('emorl_grad')['param_names']
     theirs = {k: v.clone().requires_grad_() for k, v in published().items()}
-    ours = {f'model.{k}': v for k, v in efficientmorl_tensors(theirs).items()}
     objective = Objective(build(likelihood=LIKELIHOOD[kind]))
+    ours = {f'model.{k}': v for k, v in efficientmorl_tensors(theirs, objective.model).items()}
     assert set(ours) == {k for k, _ in objective.named_parameters()}
     loss = torch.func.functional_call(objective, ours, (d['image'], d['eps']))
     close(loss, d[f'total_loss_{kind}'], rtol=1e-3)

@@ -45,8 +45,8 @@ class Objective(torch.nn.Module):
 def test_slots_and_gradients() -> None:
     d, names = tensors('slotattn'), golden('slotattn')['param_names']
     theirs = {k: v.requires_grad_() for k, v in weights(WEIGHTS).items()}
-    ours = {f'model.{k}': v for k, v in slot_attention_tensors(theirs).items()}
     objective = Objective()
+    ours = {f'model.{k}': v for k, v in slot_attention_tensors(theirs, objective.model).items()}
     assert set(ours) == {k for k, _ in objective.named_parameters()}
     loss = torch.func.functional_call(objective, ours, (d,))
     close(loss, d['loss'])
