@@ -50,6 +50,8 @@ class CycleModel(nn.Module):
     action_format: str = 'none'
     predicts: bool = False
     """Whether `predict` says where things go (and not that they stay)."""
+    drifts: bool = False
+    """Whether things move without an action, so that every frame of a stream is predicted."""
     plans: bool = False
     """Whether `predict` says what an action does, so that planning makes sense."""
     parks: bool = False

@@ -98,7 +98,7 @@ class OBAI(CycleModel):
     """The model; its methods are the cycle. Images are float32 [B, 3, H, W] in [0, 1]."""
 
     paper = 'van Bergen and Lanillos 2022'
-    predicts = True
+    predicts = drifts = True
     config: OBAIConfig
 
     def __init__(self, config: OBAIConfig) -> None:

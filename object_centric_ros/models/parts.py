@@ -75,6 +75,7 @@ class Parts(CycleModel):
         c = self.config = config
         self.action_format = {4: 'pick_place_xy', 5: 'pick_place_uv'}.get(c.action_size, 'none')
         self.predicts = c.predictor != 'none'
+        self.drifts = not c.still
         self.plans = self.predicts and c.action_size > 0
         self.parks = c.anchored and c.background_slot
         self.dynamics: TransformerLSTM | InteractionPredictor | None = None

@@ -70,7 +70,7 @@ class RNEM(CycleModel):
     def __init__(self, config: RNEMConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.predicts = c.m_step != 'gradient'
+        self.predicts = self.drifts = c.m_step != 'gradient'
         self.action_format = 'discrete' if c.action_size else 'none'
         self.pixels = PIXELS[c.likelihood](c.sigma)
         self.decoder = NormedDecoder(c.latent, c.image_size, c.channels, c.hidden, c.decoder_channels)

@@ -85,7 +85,7 @@ class Identities:
         free: list[int] = []
         for record in self.records.values():
             if record.slot is not None and good[record.slot]:
-                self._saw(record, views, record.slot, stamp)
+                self._saw(record, views, record.slot, stamp, learn=not frozen)
             else:
                 record.visible = False
                 record.misses += not frozen
@@ -135,13 +135,13 @@ class Identities:
             record.slot, record.visible = None, False
         if not slots or not records:
             return
-        colours = np.array([r.colour for r in records])[:, None] - views.colour[slots]
+        colour = self._unlike(np.array([r.colour for r in records])[:, None], views.colour[slots])
         places = np.array([expected.get(r.id, r.centroid) for r in records])[:, None] - views.centroid[slots]
-        colour, place = np.linalg.norm(colours, axis=-1), np.linalg.norm(places, axis=-1)
+        place = np.linalg.norm(places, axis=-1)
         # Beyond a few pixels a place says nothing more: what stood on a thing that was taken away has fallen.
-        cost = colour / c.match_colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other
-        for i, j in zip(*linear_sum_assignment(np.where(colour < c.match_colour, cost, 10.0)), strict=True):
-            if colour[i, j] < c.match_colour:
+        cost = colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other
+        for i, j in zip(*linear_sum_assignment(np.where(colour < 1, cost, 10.0)), strict=True):
+            if colour[i, j] < 1:
                 records[i].slot, records[i].area = slots[j], float(views.area[slots[j]])
                 self._saw(records[i], views, slots[j], stamp)
 
@@ -156,6 +156,12 @@ class Identities:
                     lost.overlapped, lost.misses, lost.visible = other.overlapped, 0, True
                     del self.records[other.id]
                     break
+
+    def _unlike(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+        """How far apart two colours [..., 3] are; 1 is as far as one thing's may be, in RGB or but for the shade."""
+        a, b, c = np.asarray(a), np.asarray(b), self.config
+        return np.asarray(np.minimum(np.linalg.norm(a - b, axis=-1) / c.match_colour,
+                                     np.linalg.norm(chromaticity(a) - chromaticity(b), axis=-1) / c.match_chromaticity))
 
     def _alike(self, a: ArrayLike, b: ArrayLike) -> bool:
         """Whether two colours differ in shade alone."""
@@ -202,9 +208,9 @@ class Identities:
 
     def _take(self, views: SlotViews, slot: int, stamp: float) -> list[int]:
         """A steady new slot: an unseen entity found again, or a new one. Returns the slot it had before, if any."""
-        lost = [(float(np.linalg.norm(views.colour[slot] - r.colour)), r.id)
+        lost = [(float(self._unlike(views.colour[slot], r.colour)), r.id)
                 for r in self.records.values() if not r.visible]
-        lost = [x for x in lost if x[0] < self.config.match_colour]
+        lost = [x for x in lost if x[0] < 1]
         if lost:
             record = self.records[min(lost)[1]]
             before = [] if record.slot is None else [record.slot]
@@ -218,10 +224,12 @@ class Identities:
         self.next_id += 1
         return []
 
-    def _saw(self, record: Record, views: SlotViews, slot: int, stamp: float) -> None:
-        c, rate = self.config.colour_rate, 0.1
-        record.colour = ((1 - c) * np.asarray(record.colour) + c * views.colour[slot]).tolist()
-        record.area = (1 - rate) * record.area + rate * float(views.area[slot])
+    def _saw(self, record: Record, views: SlotViews, slot: int, stamp: float, learn: bool = True) -> None:
+        """Book what a slot shows; what an entity is known by is learnt without the robot in the picture alone."""
+        if learn:
+            c, rate = self.config.colour_rate, 0.1
+            record.colour = ((1 - c) * np.asarray(record.colour) + c * views.colour[slot]).tolist()
+            record.area = (1 - rate) * record.area + rate * float(views.area[slot])
         record.centroid, record.rows = views.centroid[slot].tolist(), views.rows[slot].tolist()
         record.overlapped = float(views.overlapped[slot])
         record.seen, record.misses, record.visible = stamp, 0, True

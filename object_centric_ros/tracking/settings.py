@@ -24,7 +24,8 @@ class TrackerConfig:
         colour_gate: largest change of mean colour (RGB distance) at which a slot still shows the same thing.
         area_gate: a slot whose mask shrinks below this part of its usual size is taken to be covered.
         jump_gate: farthest a thing moves between frames without an executed action, model pixels.
-        match_colour: largest colour distance at which an unseen entity is found again in a new slot.
+        match_colour, match_chromaticity: largest distance in RGB, or in chromaticity, at which a slot may be an entity
+            that was not seen, or whose slot is not known any more.
         merge_distance: two slots closer than this (model pixels) with like colours are one thing;
         merge_colour: largest distance in chromaticity of like colours.
         unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
@@ -47,6 +48,7 @@ class TrackerConfig:
     area_gate: float = 0.3
     jump_gate: float = 4.0
     match_colour: float = 0.3
+    match_chromaticity: float = 0.15
     merge_distance: float = 5.5
     merge_colour: float = 0.11
     unexplained: float = 0.08

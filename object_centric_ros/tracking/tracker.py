@@ -154,10 +154,12 @@ class EntityTracker:
         if self.belief is None or self.scene is None:
             return read(model, x, None, 0, None, self.generator)
         if action is None:
-            best = read(model, x, self.belief, model.config.iterations, None, self.generator)
-            with torch.no_grad():  # a refinement that does not help is not taken: a still scene gives a still belief
+            with torch.no_grad():
+                prior = model.predict(self.belief) if model.drifts else self.belief
                 before = float(model.loss(self.belief, self.scene, x)[0])
-            if before <= best.loss:
+            best = read(model, x, prior, model.config.iterations, None, self.generator)
+            # A refinement that does not help is not taken: a still scene gives a still belief.
+            if not model.drifts and before <= best.loss:
                 best = Reading(self.belief, self.belief, self.scene, before)
         else:
             told, held = self.action_vector(action), self._picked(action)
@@ -251,7 +253,14 @@ class EntityTracker:
         if self.belief is None:
             return {}
         tensors = {k: v.cpu().numpy() for k, v in self.belief.tensors().items()}
-        return {**tensors, 'ledger': json.dumps(self.identities.to_dict()), 'model_id': self.model_id}
+        places = {name: {str(i): list(map(float, xyz)) for i, xyz in getattr(self, name).items()}
+                  for name in ('positions', 'expected')}
+        ledger = {**self.identities.to_dict(), **places, 'unsettled': self.unsettled}
+        return {**tensors, 'ledger': json.dumps(ledger), 'model_id': self.model_id}
+
+    def reconsider(self) -> None:
+        """Take the next frames as those after an action: the scene may have changed unseen, or the snapshot be old."""
+        self.unsettled = self.config.settle_frames
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot of the same weights.
@@ -267,13 +276,15 @@ class EntityTracker:
         try:
             like = self.model.start(1, None, torch.Generator(self.device).manual_seed(self.seed))
             belief = replace(like, **{k: torch.from_numpy(np.array(state[k])).to(self.device) for k in like.tensors()})
-            self.identities.from_dict(json.loads(state['ledger']))
+            ledger = json.loads(state['ledger'])
+            self.positions, self.expected = ({int(i): np.array(xyz, float) for i, xyz in ledger[name].items()}
+                                             for name in ('positions', 'expected'))
+            self.unsettled = int(ledger['unsettled'])
+            self.identities.from_dict(ledger)
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
         with torch.no_grad():
             self.belief, self.scene = belief, self.model.scene(belief)
-        self.positions, self.expected = {}, {}
-        self.unsettled = self.config.settle_frames  # the scene may have changed since
         states = self._states()
         self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
 

@@ -88,3 +88,39 @@ def test_a_restart_waits_until_the_robot_is_out_of_the_picture(tracker: EntityTr
         tracker.step(world.render(), stamp=1.1 + 0.1 * i)
         assert tracker.unsettled == frames - 1 - i
     world.close()
+
+
+def test_a_model_whose_things_drift_predicts_every_frame(tracker: EntityTracker, monkeypatch: pytest.MonkeyPatch
+                                                         ) -> None:
+    image = np.full((480, 640, 3), 128, np.uint8)
+    asked: list[Tensor | None] = []
+    predict = tracker.model.predict
+    monkeypatch.setattr(tracker.model, 'predict', lambda b, a=None: (asked.append(a), predict(b, a))[1])
+    for i in range(3):
+        tracker.step(image, stamp=0.1 * i)
+    assert not asked
+    monkeypatch.setattr(tracker.model, 'drifts', True)
+    for i in range(2):
+        tracker.step(image, stamp=0.3 + 0.1 * i)
+    assert asked == [None, None]
+
+
+def test_a_snapshot_of_another_scene_is_reconsidered(tracker: EntityTracker) -> None:
+    world = TabletopWorld()
+    world.reset(4242, 3)
+    for i in range(4):
+        before = tracker.step(world.render(), stamp=0.1 * i)
+    state = tracker.state_dict()
+    picked = world.block_positions()[0]
+    target = np.array([-0.12, 0.12]) if picked[0] > 0 else np.array([0.12, -0.12])
+    assert world.teleport_pick_place(picked[:2], target).success
+    restored = EntityTracker.load(device='cpu', threads=1)
+    restored.load_state_dict(state)
+    restored.reconsider()
+    for i in range(5):
+        after = restored.step(world.render(), stamp=1.0 + 0.1 * i)
+    true = world.block_positions()
+    world.close()
+    assert {e.id for e in after.entities if e.visible} == {e.id for e in before.entities}
+    moved = min(before.entities, key=lambda e: float(np.linalg.norm(np.subtract(e.position, picked))))
+    assert np.linalg.norm(np.subtract(after.entity(moved.id).position, true[0])) < 0.015
