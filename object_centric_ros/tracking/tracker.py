@@ -24,6 +24,7 @@ from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
+from object_centric_ros.tracking.compiled import recorded
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
 from object_centric_ros.tracking.heights import stacked_positions
 from object_centric_ros.tracking.hypotheses import Reading, guesses, likeliest, read
@@ -63,10 +64,12 @@ class EntityTracker:
         seed: of the noise of the first guess.
         compiler: torch.compile backend for the model's parts, e.g. 'inductor'; empty = none. It costs a
             minute at the first frame and pays on a GPU; on a CPU the plain path was faster.
+        graphs: on a GPU, record the model's work on a frame and replay it (see `compiled`).
     """
 
     def __init__(self, model: CycleModel, record: dict[str, Any], camera: PinholeCamera | None = None,
-                 config: TrackerConfig | None = None, device: str = 'auto', seed: int = 0, compiler: str = '') -> None:
+                 config: TrackerConfig | None = None, device: str = 'auto', seed: int = 0, compiler: str = '',
+                 graphs: bool = True) -> None:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.model_id = str(record.get('model_id', 'unsaved'))
@@ -78,6 +81,8 @@ class EntityTracker:
         if compiler:
             for part in model.children():
                 part.compile(backend=compiler)
+        if graphs:
+            self.model = recorded(self.model)
         self.reset()
 
     @classmethod
