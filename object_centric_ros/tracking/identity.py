@@ -131,6 +131,7 @@ class Identities:
         self.candidates = {}
         records = list(self.records.values())
         other = np.array([[not ordered or r.slot != s for s in slots] for r in records], float)
+        lost = np.array([r.slot is None for r in records], float)[:, None]
         for record in records:
             record.slot, record.visible = None, False
         if not slots or not records:
@@ -139,7 +140,7 @@ class Identities:
         places = np.array([expected.get(r.id, r.centroid) for r in records])[:, None] - views.centroid[slots]
         place = np.linalg.norm(places, axis=-1)
         # Beyond a few pixels a place says nothing more: what stood on a thing that was taken away has fallen.
-        cost = colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other
+        cost = colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other + 0.3 * lost
         for i, j in zip(*linear_sum_assignment(np.where(colour < 1, cost, 10.0)), strict=True):
             if colour[i, j] < 1:
                 records[i].slot, records[i].area = slots[j], float(views.area[slots[j]])

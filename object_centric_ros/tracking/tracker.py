@@ -185,10 +185,10 @@ class EntityTracker:
         return best
 
     def _picked(self, action: PickPlace) -> int | None:
-        """Id of the uppermost entity at the place of the pick; None where none is known."""
-        near = [(position[2], i) for i, position in self.positions.items()
+        """Id of the uppermost entity at the place of the pick, of one with a slot first; None where none is known."""
+        near = [(self.identities.records[i].slot is not None, position[2], i) for i, position in self.positions.items()
                 if np.hypot(*np.subtract(position[:2], action.pick_xy)) < 1.5 * self.config.object_height]
-        return max(near)[1] if near else None
+        return max(near)[2] if near else None
 
     def _model_pixel(self, xy: tuple[float, float]) -> NDArray[np.float64]:
         """Where a thing that lies at xy (m, work_plane) is seen: (u, v) in pixels of the model image."""
