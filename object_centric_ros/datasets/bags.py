@@ -125,6 +125,16 @@ def bag(path: str | os.PathLike[str], options: BagOptions | None = None, view: V
     return Source(meta, _episodes(folder, topic.topic, recording, chains, options, view), notes)
 
 
+def transitions(path: str | os.PathLike[str], options: BagOptions | None = None) -> list[bool]:
+    """Success of each executed action of a bag that has an image before it and one after: what episodes are made of."""
+    folder, options = Path(path), options or BagOptions()
+    with _open(folder) as reader:
+        topic = _topic(reader, options.images, (IMAGE, COMPRESSED), folder, needed=True)
+        assert topic is not None
+        recording = _scan(reader, topic, options, folder)
+    return [recording.actions[k][-1] for _, done in _between_actions(recording, options, []) for k in done]
+
+
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
