@@ -64,17 +64,17 @@ def checkpoint(name: str) -> str | None:
     return None if name == 'shipped' else name
 
 
-def held_out(args: argparse.Namespace, count: int) -> tuple[Episodes, str]:
+def held_out(args: argparse.Namespace, count: int, action_format: str) -> tuple[Episodes, str]:
     """The first `count` episodes to evaluate on, and what to call them: those of the file, or new ones."""
     height = TrackerConfig().object_height
     if args.data is not None:
-        return Episodes(args.data, height, count), args.data
+        return Episodes(args.data, height, count, action_format), args.data
     from object_centric_ros.simulation.generate import generate
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/held_out.h5'
         workers = len(os.sched_getaffinity(0))
         generate(path, 'tabletop', episodes=count, seed=args.data_seed, workers=workers, progress=True)
-        data = Episodes(path, height)
+        data = Episodes(path, height, None, action_format)
         data.store.close()
         return data, 'object-centric generate tabletop'
 
@@ -83,7 +83,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
     """Segmentation, reconstruction and open-loop prediction on held-out episodes."""
     device = choose_device(args.device)
     model, record = load_weights(checkpoint(args.checkpoint), device)
-    data, name = held_out(args, args.episodes or 200)
+    data, name = held_out(args, args.episodes or 200, model.action_format)
     if 'labels' not in data.arrays:
         raise InputError(f'{name}: fields', 'labels, to score against', data.store.fields)
     if args.refinements < 1:

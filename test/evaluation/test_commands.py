@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_models import SMALL as SMALL_MODELS
 
 from object_centric_ros.cli import main
 from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter
 from object_centric_ros.evaluation.speed import measure, resident_mb, stream
 from object_centric_ros.models.checkpoint import save_model
+from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.parts import Parts, PartsConfig
-from object_centric_ros.simulation.generate import generate
+from object_centric_ros.simulation.generate import find_world, generate
 from object_centric_ros.simulation.tabletop_scene import TabletopConfig
 from object_centric_ros.tracking.tracker import EntityTracker
 
@@ -55,6 +57,16 @@ def test_evaluate_says_what_is_missing(checkpoint: str, episodes: str, tmp_path:
     assert 'expected labels' in capsys.readouterr().err
     assert main(['evaluate', '--checkpoint', '/nowhere', '--data', episodes]) == 2
     assert main(['evaluate', '--checkpoint', checkpoint, '--data', episodes, '--episodes', '0']) == 2
+
+
+@pytest.mark.parametrize(('actions', 'world'), [(4, 'tabletop'), (0, 'balls')])
+def test_evaluate_gives_a_model_the_actions_that_it_takes(actions: int, world: str, tmp_path: Path,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    fields = SMALL_MODELS['op3'].fields | {'image_size': 64, 'action_size': actions}
+    save_model(tmp_path / 'model.safetensors', OP3(OP3Config(**fields)), {})
+    generate(tmp_path / 'held_out.h5', world, find_world(world).config(steps=3), episodes=2, seed=3)
+    assert main(['evaluate', '--checkpoint', f'{tmp_path}/model.safetensors', '--data', f'{tmp_path}/held_out.h5']) == 0
+    assert 'first 2 episodes' in capsys.readouterr().out
 
 
 def test_evaluate_makes_its_own_episodes(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
