@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from rclpy.action import ActionClient
 from rclpy.node import Node
-from rclpy.task import Future
 from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import Entity as EntityMsg
 from object_centric_ros.msg import EntityArray
+from object_centric_ros.nodes.arm import Arm, ArmLost
 from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Command, Outcome, Plan
@@ -81,7 +80,8 @@ class RosBuild:
 
     def __init__(self, node: Node, handle: GoalHandle, beliefs: Newest[Belief], client: ActionClient,
                  limits: BuildLimits, model_id: str) -> None:
-        self._node, self._handle, self._beliefs, self._client = node, handle, beliefs, client
+        self._node, self._handle, self._beliefs = node, handle, beliefs
+        self._arm = Arm(client, limits.server_timeout, limits.action_timeout)
         self._limits, self._model_id = limits, model_id
         self.show: Callable[[Plan, Header], None] = lambda *_: None
         self._not_before = 0
@@ -138,14 +138,10 @@ class RosBuild:
         seen = self._used.message
         goal = PickPlace.Goal(header=Header(stamp=seen.header.stamp, frame_id=seen.work_frame),
                               entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
-        self._await(self._client.server_is_ready, self._limits.server_timeout, 'PickPlace server')
-        if self.cancelled():
-            return Outcome(False, 'cancelled')
-        handle = self._result(self._client.send_goal_async(goal), self._limits.server_timeout, 'answer of PickPlace')
-        if not handle.accepted:
-            return Outcome(False, 'PickPlace rejected the command')
         try:
-            return self._finish(handle)
+            return self._arm.move(goal, self.cancelled)
+        except ArmLost as error:
+            raise BuildStopped(str(error)) from error
         finally:
             self._not_before = self._now() + int(1e9 * self._limits.settle_time)
 
@@ -203,42 +199,3 @@ class RosBuild:
             feedback.entity_id = command.entity_id
             feedback.pick, feedback.place = point(command.pick), point(command.place)
         self._handle.publish_feedback(feedback)
-
-    def _await(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """Wait until `condition` holds or the build is cancelled; BuildStopped after `timeout` seconds."""
-        waited = threading.Event()
-        for _ in range(int(timeout / 0.05) + 1):
-            if condition() or self.cancelled():
-                return
-            waited.wait(0.05)
-        raise BuildStopped(str(InputError(what, f'available within {timeout:g} s', 'none')))
-
-    def _result(self, future: Future, timeout: float, what: str) -> Any:
-        """The result of a future that needs no cancelling."""
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(timeout):
-            raise BuildStopped(str(InputError(what, f'within {timeout:g} s', 'none')))
-        return future.result()
-
-    def _finish(self, handle: Any) -> Outcome:
-        """Wait for the end of an accepted action; a cancelled build takes the action with it."""
-        done = threading.Event()
-        future = handle.get_result_async()
-        future.add_done_callback(lambda _: done.set())
-        asked, gone = False, 0
-        limit = self._limits.action_timeout
-        for _ in range(int(2 * limit / 0.1)):
-            if done.wait(0.1):
-                result = future.result().result
-                achieved = (result.achieved.x, result.achieved.y, result.achieved.z)
-                known = bool(np.isfinite(achieved).all()) and result.success
-                return Outcome(bool(result.success), result.message, achieved=achieved if known else None)
-            limit -= 0.1
-            if not asked and (self.cancelled() or limit <= 0):
-                handle.cancel_goal_async()
-                asked = True
-            gone = 0 if self._client.server_is_ready() else gone + 1
-            if gone > 10:
-                raise BuildStopped('the PickPlace server went away during the action')
-        raise BuildStopped(str(InputError('PickPlace', f'done within {self._limits.action_timeout:g} s', 'no result')))

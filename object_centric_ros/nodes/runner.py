@@ -24,13 +24,14 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
 
     Args:
         make: makes the node; an InputError from it is printed as one line. A node with threads of its own has a method
-            stop() that ends them.
+            stop() that ends them. A node that comes to an end by itself has `ended`, an event, and `status`, its exit
+            status then.
         name: of the program, for that line.
         threads: of the executor.
         argv: arguments, None for the process's own.
 
     Returns:
-        The exit status: 0, 1 if the executor failed, 2 for bad parameters.
+        The exit status: the node's (0 if it has none), 1 if the executor failed, 2 for bad parameters.
     """
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +49,8 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
     failures: list[BaseException] = []
     spinner = threading.Thread(target=_spin, args=(executor, failures), name='executor', daemon=True)
     spinner.start()
-    while not signals and spinner.is_alive():
+    ended = getattr(node, 'ended', threading.Event())
+    while not (signals or ended.is_set()) and spinner.is_alive():
         spinner.join(0.2)
     if hasattr(node, 'stop'):
         node.stop()
@@ -56,7 +58,7 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
     spinner.join(2.0)
     node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if failures else 0
+    return 1 if failures else getattr(node, 'status', 0)
 
 
 def _spin(executor: Executor, failures: list[BaseException]) -> None:
