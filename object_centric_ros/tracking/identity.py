@@ -122,7 +122,8 @@ class Identities:
 
         Args:
             views: of the slots.
-            expected: entities that an action moved, and where to: id -> (u, v). All others stay where they were.
+            expected: entities that an action moved, and the places it may have now: id -> (u, v) [N, 2]. All
+                others stay where they were.
             ordered: the slots come from those before, so that an entity's own slot is preferred.
             stamp, background, size: as for `update`.
         """
@@ -137,8 +138,8 @@ class Identities:
         if not slots or not records:
             return
         colour = self._unlike(np.array([r.colour for r in records])[:, None], views.colour[slots])
-        places = np.array([expected.get(r.id, r.centroid) for r in records])[:, None] - views.centroid[slots]
-        place = np.linalg.norm(places, axis=-1)
+        place = np.array([np.linalg.norm(np.reshape(expected.get(r.id, r.centroid), (-1, 1, 2)) - views.centroid[slots],
+                                         axis=-1).min(0) for r in records])
         # Beyond a few pixels a place says nothing more: what stood on a thing that was taken away has fallen.
         cost = colour + np.minimum(place / (4 * c.jump_gate), 1) + 0.2 * other + 0.3 * lost
         for i, j in zip(*linear_sum_assignment(np.where(colour < 1, cost, 10.0)), strict=True):

@@ -101,7 +101,7 @@ class EntityTracker:
         self.identities = Identities(self.config)
         self.snapshots: dict[int, SlotState] = {}
         self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
-        self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action put an entity, model pixels
+        self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action may have put an entity [N, 2]
         self.unsettled = 0  # frames without the robot still to be seen until a changed scene counts as known
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
 
@@ -169,7 +169,7 @@ class EntityTracker:
         else:
             told, held = self.action_vector(action), self._picked(action)
             slot = None if held is None else self.identities.records[held].slot
-            self.expected = {} if held is None else {held: self._model_pixel(action.place_xy)}
+            self.expected = {} if held is None else {held: self._model_pixels(action.place_xy)}
             self.unsettled = c.settle_frames
             best = likeliest([read(model, x, guess, c.settle_iterations, told, self.generator)
                               for guess in guesses(model, self.belief, told, slot)], 0.0)
@@ -190,9 +190,10 @@ class EntityTracker:
                 if np.hypot(*np.subtract(position[:2], action.pick_xy)) < 1.5 * self.config.object_height]
         return max(near)[2] if near else None
 
-    def _model_pixel(self, xy: tuple[float, float]) -> NDArray[np.float64]:
-        """Where a thing that lies at xy (m, work_plane) is seen: (u, v) in pixels of the model image."""
-        uv = table_to_model(self.camera, [xy], self.config.object_height)[0]
+    def _model_pixels(self, xy: tuple[float, float], levels: int = 3) -> NDArray[np.float64]:
+        """Where a thing at xy (m, work_plane) may be seen [levels, 2]: on the table or on others; model pixels."""
+        heights = self.config.object_height * (2 * np.arange(levels) + 1)
+        uv = np.concatenate([table_to_model(self.camera, [xy], float(z)) for z in heights])
         return np.asarray((uv + 1) / 2 * self.size)
 
     def action_vector(self, action: PickPlace) -> Tensor | None:
@@ -258,7 +259,7 @@ class EntityTracker:
         if self.belief is None:
             return {}
         tensors = {k: v.cpu().numpy() for k, v in self.belief.tensors().items()}
-        places = {name: {str(i): list(map(float, xyz)) for i, xyz in getattr(self, name).items()}
+        places = {name: {str(i): np.asarray(where, float).tolist() for i, where in getattr(self, name).items()}
                   for name in ('positions', 'expected')}
         ledger = {**self.identities.to_dict(), **places, 'unsettled': self.unsettled}
         return {**tensors, 'ledger': json.dumps(ledger), 'model_id': self.model_id}
@@ -282,7 +283,7 @@ class EntityTracker:
             like = self.model.start(1, None, torch.Generator(self.device).manual_seed(self.seed))
             belief = replace(like, **{k: torch.from_numpy(np.array(state[k])).to(self.device) for k in like.tensors()})
             ledger = json.loads(state['ledger'])
-            self.positions, self.expected = ({int(i): np.array(xyz, float) for i, xyz in ledger[name].items()}
+            self.positions, self.expected = ({int(i): np.array(where, float) for i, where in ledger[name].items()}
                                              for name in ('positions', 'expected'))
             self.unsettled = int(ledger['unsettled'])
             self.identities.from_dict(ledger)
