@@ -1,13 +1,15 @@
-"""Convolutions at full resolution for inference on a CPU: the same numbers in about half of the time.
+"""Convolutions at full resolution on a CPU: the same numbers in about half of the time.
 
 NNPACK multiplies in the domain of Winograd's or Fourier's transform and works best on one image at a time, which stays
-in the cache. Training, GPUs and reduced precision take the layers as they are.
+in the cache. GPUs and reduced precision take the layers as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -21,10 +23,29 @@ LOG2_E = math.log2(math.e)
 
 def one_at_a_time(x: Tensor, weight: Tensor) -> bool:
     """Whether images [N, C, H, W] are better convolved one by one with `convolve`."""
-    training = torch.is_grad_enabled() and weight.requires_grad
-    return (x.device.type == 'cpu' and x.dtype == weight.dtype == torch.float32 and not training
+    return (x.device.type == 'cpu' and x.dtype == weight.dtype == torch.float32
             and not torch.is_autocast_enabled('cpu') and not torch.compiler.is_compiling()
             and torch.backends.nnpack.is_available())
+
+
+@contextlib.contextmanager
+def images_only() -> Iterator[None]:
+    """Gradients that are taken inside, by latents or images, spend no time on those by the weights.
+
+    A backward pass that is written in Python is not told what it is for.
+    """
+    before, _state.images_only = _state.images_only, True
+    try:
+        yield
+    finally:
+        _state.images_only = before
+
+
+class _State(threading.local):
+    images_only = False
+
+
+_state = _State()
 
 
 def convolve(x: Tensor, layers: Sequence[nn.Conv2d], activation: str, before: bool = False, behind: bool = False
@@ -33,28 +54,29 @@ def convolve(x: Tensor, layers: Sequence[nn.Conv2d], activation: str, before: bo
 
     Args:
         x: [N, C, H, W]; may be overwritten if `before`.
-        layers: whose weights get no gradient; the images do.
+        layers: the convolutions; differentiable once.
         activation: 'elu' or 'relu'.
         before, behind: whether it comes before the first and behind the last layer too.
 
     Returns:
         [N, C', H', W'].
     """
-    weights = [layer.weight for layer in layers]
-    biases = [layer.bias for layer in layers]
     paddings = [cast(tuple[int, int], layer.padding) for layer in layers]
-    return cast(Tensor, _Stack.apply(x, weights, biases, paddings, activation, before, behind))
+    parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
+    return cast(Tensor, _Stack.apply(x, paddings, activation, before, behind, torch.is_grad_enabled(), *parameters))
 
 
 class _Stack(torch.autograd.Function):
-    """The whole stack for one image after the other, and its gradient by the images likewise."""
+    """The whole stack for one image after the other, and its gradient likewise."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: list[Tensor], biases: list[Tensor | None],
-                paddings: list[tuple[int, int]], activation: str, before: bool, behind: bool) -> Tensor:
-        keep = ctx.needs_input_grad[0]
-        ctx.weights, ctx.paddings, ctx.activation = weights, paddings, activation
-        ctx.before, ctx.behind = before, behind
+    def forward(ctx: Any, x: Tensor, paddings: list[tuple[int, int]], activation: str, before: bool, behind: bool,
+                differentiable: bool, *parameters: Tensor | None) -> Tensor:
+        weights, biases = cast(tuple[Tensor, ...], parameters[::2]), parameters[1::2]
+        keep = differentiable and any(ctx.needs_input_grad)
+        # In training small errors here grow through the refinements; behind them, in the gradient, they do not.
+        plain = keep and any(ctx.needs_input_grad[6:])
+        ctx.paddings, ctx.activation, ctx.before, ctx.behind = paddings, activation, before, behind
         activate = _elu_ if activation == 'elu' else torch.relu_
         if before and keep:
             x = x.clone()
@@ -63,36 +85,51 @@ class _Stack(torch.autograd.Function):
             for i, (weight, bias, padding) in enumerate(zip(weights, biases, paddings, strict=True)):
                 if i or before:
                     image = activate(image)
-                    if keep:
-                        kept.append(image)
-                image = _convolve(image, weight, bias, padding)
+                kept.append(image)
+                image = (torch.conv2d(image, weight, bias, padding=padding) if plain
+                         else _convolve(image, weight, bias, padding))
             if behind:
                 image = activate(image)
-                if keep:
-                    kept.append(image)
+                kept.append(image)
             results.append(image)
-        ctx.save_for_backward(*kept)
+            if not keep:
+                kept.clear()
+        if keep:
+            ctx.save_for_backward(*weights, *kept)
         return torch.cat(results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kept = list(ctx.saved_tensors)
-        turned = [w.flip(2, 3).transpose(0, 1).contiguous() for w in ctx.weights]
+        count = len(ctx.paddings)
+        saved = ctx.saved_tensors  # once: a checkpoint computes them anew each time
+        weights, kept = saved[:count], saved[count:]
+        turned = [w.flip(2, 3).transpose(0, 1).contiguous() for w in weights]
         margins = [tuple(k - 1 - p for k, p in zip(w.shape[2:], padding, strict=True))
-                   for w, padding in zip(ctx.weights, ctx.paddings, strict=True)]
-        each = len(kept) // len(gradient)
-        results = []
+                   for w, padding in zip(weights, ctx.paddings, strict=True)]
+        by_images: bool = ctx.needs_input_grad[0]
+        by_parameters = [bool(needed) and not _state.images_only for needed in ctx.needs_input_grad[6:]]
+        sums: list[Tensor | None] = [None] * len(by_parameters)
+        each, results = count + ctx.behind, []
         for n, g in enumerate(gradient.contiguous().split(1)):
             seen = kept[n * each:(n + 1) * each]
             if ctx.behind:
-                g = _through(g.clone(), seen.pop(), ctx.activation)
-            for i in reversed(range(len(turned))):
-                g = _convolve(g, turned[i], None, cast(tuple[int, int], margins[i]))
-                if i or ctx.before:
-                    g = _through(g, seen.pop(), ctx.activation)
+                g = _through(g.clone(), seen[-1], ctx.activation)
+            for i in reversed(range(count)):
+                wanted = [False, *by_parameters[2 * i:2 * i + 2]]
+                if any(wanted):
+                    _, *found = torch.ops.aten.convolution_backward(
+                        g, seen[i], weights[i], [g.shape[1]], [1, 1], ctx.paddings[i], [1, 1], False, [0, 0], 1, wanted)
+                    for j, value in zip((2 * i, 2 * i + 1), found, strict=True):
+                        if by_parameters[j]:
+                            total = sums[j]
+                            sums[j] = value if total is None else total.add_(value)
+                if i or by_images:
+                    g = _convolve(g, turned[i], None, cast(tuple[int, int], margins[i]))
+                if i or (ctx.before and by_images):
+                    g = _through(g, seen[i], ctx.activation)
             results.append(g)
-        return torch.cat(results), None, None, None, None, None, None
+        return torch.cat(results) if by_images else None, None, None, None, None, None, *sums
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
