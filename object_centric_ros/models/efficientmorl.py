@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl_between
+from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.deconvolution import slot_decoder
 from object_centric_ros.models.efficientmorl_config import EfficientMORLConfig as EfficientMORLConfig
@@ -125,7 +126,8 @@ class EfficientMORL(CycleModel):
     def decode(self, z: Tensor) -> Scene:
         """Latents [B, K, D] -> colours in [0, 1] and mask logits."""
         if self.config.recompute and torch.is_grad_enabled():
-            return checkpoint(self.decoder, z, use_reentrant=False)
+            scenes = [checkpoint(self.decoder, one, use_reentrant=False) for one in z.split(1)]
+            return Scene(torch.cat([s.colours for s in scenes]), torch.cat([s.mask_logits for s in scenes]))
         return self.decoder(z)
 
     def bottom_up(self, features: Tensor, start: ScaleBelief, noise: Noise
@@ -183,7 +185,8 @@ class EfficientMORL(CycleModel):
 
     def update(self, belief: HierarchyBelief, loss: Tensor, keep_graph: bool = False) -> HierarchyBelief:
         """lambda + f(lambda, dL/dlambda) (eq. 6 and 7); the gradient of each image's loss [B] is cut from the graph."""
-        gradients = torch.autograd.grad(loss, (belief.mean, belief.scale), torch.ones_like(loss), keep_graph)
+        with images_only():
+            gradients = torch.autograd.grad(loss, (belief.mean, belief.scale), torch.ones_like(loss), keep_graph)
         mean, scale, memory = self.refinement(belief.mean, belief.scale, *gradients, belief.memory)
         return hierarchy_belief(belief.mean + mean, belief.scale + scale, belief.prior, memory)
 

@@ -28,7 +28,7 @@ class EfficientMORLConfig(ModelConfig):
             (one component for all channels of a pixel); sigma: its standard deviation.
         kl_weight: of all KL terms.
         decoder: 'iodine', 'small' or 'big' (see `deconvolution.slot_decoder`); decoder_channels: its width.
-        recompute: the decoder's activations are computed again in the backward pass instead of kept.
+        recompute: the decoder's activations are computed again in the backward pass, image by image, instead of kept.
         weights: of the losses L^0 .. L^I: 'paper' (eq. 8) or 'released' (the code's: (I + 2 - i + 1) / (I + 1)).
         curriculum_iterations: I while training, one for each phase; curriculum_steps: where the later phases begin.
         geco: 'off', 'target' (GECO with geco_target) or 'auto' (with the target that geco_error means).
