@@ -22,8 +22,8 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
     """Metrics of the filter and of open-loop roll-outs on each of the first `count` episodes.
 
     The filter sees all frames and refines each after the first `refinements` times (None: as in training); labels are
-    read only to score its masks. The roll-out sees `observed` frames, then actions alone; `copy_h` is the error of the
-    last observed frame taken for the frame h steps later.
+    read only to score its masks, and without them there are no `ari` values. The roll-out sees `observed` frames, then
+    actions alone; `copy_h` is the error of the last observed frame taken for the frame h steps later.
 
     Returns:
         ari_f_first, ari_f_last, ari_first, ari_last, mse_first, mse_last, open_1.., copy_1..: [count] each; NaN where
@@ -31,7 +31,7 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
     """
     model.eval()
     device = next(model.parameters()).device
-    labels = data.arrays['labels']
+    labels = data.arrays.get('labels')
     values_of: dict[str, list[np.ndarray]] = {}
 
     def add(key: str, values: np.ndarray | torch.Tensor) -> None:
@@ -60,10 +60,12 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
                 scene = model.scene(belief)
                 name = 'first' if t == 0 else 'last'
                 segments = scene.masks.argmax(1).cpu().numpy()
-                add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
-                add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
+                if labels is not None:
+                    add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments))
+                    add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments))
                 add(f'mse_{name}', (scene.image - images[:, t]).square().mean((1, 2, 3)))
-        alone = model.scene(model.infer(images[:, -1], generator=generator))
-        add('ari_f_alone', foreground_ari(labels[rows, -1], alone.masks.argmax(1).cpu().numpy()))
+        if labels is not None:
+            alone = model.scene(model.infer(images[:, -1], generator=generator))
+            add('ari_f_alone', foreground_ari(labels[rows, -1], alone.masks.argmax(1).cpu().numpy()))
     return {k: np.concatenate(v) for k, v in values_of.items()}
 

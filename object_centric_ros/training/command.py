@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 
 import torch
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     action_format = build_model(config.model).action_format
     data = Episodes(args.data, config.object_height, args.episodes, action_format)
     held_out = Episodes(args.validation, config.object_height, None, action_format)
-    if data.store.meta.get('seed') == held_out.store.meta.get('seed'):
-        raise InputError('--validation', 'episodes of another seed than the training data',
-                         f'seed {data.store.meta.get("seed")}')
+    seeds = [episodes.store.meta.get('seed') for episodes in (data, held_out)]
+    if os.path.samefile(args.data, args.validation) or (seeds[0] is not None and seeds[0] == seeds[1]):
+        raise InputError('--validation', 'other episodes than those of training, and of another seed',
+                         f'{args.validation}, seed {seeds[1]}')
     trainer = Trainer(config, data, held_out, args.out, args.minutes, device, args.initial)
     print(f'{sum(p.numel() for p in trainer.model.parameters()):,} parameters, {len(data)} episodes, device {device}, '
           f'{torch.get_num_threads()} threads, from minute {trainer.progress["seconds"] / 60:.1f} of {args.minutes:g}',

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from small_models import SMALL, every_model, small
 
+from object_centric_ros.cli import main
 from object_centric_ros.config import from_mapping, load_yaml, to_mapping
-from object_centric_ros.datasets.episodes import write_part
+from object_centric_ros.datasets.episodes import EpisodeStore, write_part
 from object_centric_ros.datasets.layout import TABLETOP
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.metrics import adjusted_rand_index, foreground_ari
@@ -71,6 +73,25 @@ def test_all_stages_run_and_leave_a_usable_model(episodes: tuple[Episodes, Episo
     assert model.config == MODEL and record['validation'] == result and record['steps'] > 3
     PinholeCamera.from_dict(record['camera'])
     assert list((tmp_path / 'run').glob('events.out.tfevents*'))
+
+
+def test_recorded_episodes_need_neither_labels_nor_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for seed in (0, 1):
+        with EpisodeStore(write_episodes(tmp_path / f'{seed}.h5', seed)) as store:
+            meta = {k: v for k, v in store.meta.items() if k != 'seed'}
+            write_part(tmp_path / f'recorded{seed}.h5', meta, store.read(slice(None), ['frames', 'actions']))
+        files.append(str(tmp_path / f'recorded{seed}.h5'))
+    stages = (Stage('sequences', 1, batch=2, horizon=3),)
+    config = tmp_path / 'run.yaml'
+    config.write_text(yaml.safe_dump(to_mapping(TrainingConfig(MODEL, stages, precision='float32'))), encoding='utf-8')
+    command = ['train', '--config', str(config), '--out', str(tmp_path / 'run'), '--minutes', '0.01', '--device', 'cpu',
+               '--data', files[0], '--validation']
+    assert main([*command, files[1]]) == 0
+    said = capsys.readouterr().out
+    assert 'open_1' in said and 'mse_last' in said and 'ari' not in said
+    assert main([*command, files[0]]) == 2
+    assert 'other episodes than those of training' in capsys.readouterr().err
 
 
 def test_learns(episodes: tuple[Episodes, Episodes], tmp_path: Path) -> None:
