@@ -170,8 +170,8 @@ def _topic(reader: AnyReader, name: str, types: tuple[str, ...], folder: Path, n
     return None
 
 
-def _stamp(data: bytes, recorded: int) -> int:
-    """The stamp (ns) of a serialised message that begins with a header, or when it was recorded."""
+def header_stamp(data: bytes, recorded: int) -> int:
+    """Stamp (ns) of a serialised message that begins with a header, or when it was recorded."""
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds) or recorded
 
@@ -197,7 +197,7 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
     moved: list[tuple[int, list[str], NDArray]] = []
     found = Recording(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0)))
     for connection, recorded, data in reader.messages(wanted):
-        stamp = _stamp(data, recorded)
+        stamp = header_stamp(data, recorded)
         if connection is images:
             stamps.append(stamp)
             continue
@@ -335,7 +335,7 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
         connection = next(c for c in reader.connections if c.topic == topic)
         ready = 0
         for _, recorded, data in reader.messages([connection]):
-            index = left.pop(_stamp(data, recorded), None)
+            index = left.pop(header_stamp(data, recorded), None)
             if index is None:
                 continue
             try:

@@ -35,7 +35,7 @@ def recover(bag: str | os.PathLike[str]) -> int:
         How many messages there are; with none the folder is left as it is, as a bag has to have a topic.
 
     Raises:
-        InputError: no such file.
+        InputError: no such file, or one that is damaged before its end.
     """
     folder = Path(bag)
     path = folder / f'{folder.name}.mcap'
@@ -50,7 +50,10 @@ def recover(bag: str | os.PathLike[str]) -> int:
         file.write(struct.pack('<BQI', DATA_END, 4, 0) + struct.pack('<BQQQI', FOOTER, 20, 0, 0, 0) + MAGIC)
     copy = folder.with_name(f'{folder.name}.recovered')
     shutil.rmtree(copy, ignore_errors=True)
-    count = _copy(path, copy / folder.name)
+    try:
+        count = _copy(path, copy / folder.name)
+    except Exception as e:  # rosbags lets through what its parsers and decompressors raise
+        raise InputError(f'{path}', 'whole chunks up to where the recording was killed', repr(e)) from e
     for name in (path.name, 'metadata.yaml'):  # with the metadata it is finished
         (copy / folder.name / name).replace(folder / name)
     shutil.rmtree(copy)

@@ -68,6 +68,17 @@ def test_no_file_is_an_error_that_says_so(tmp_path: Path) -> None:
         recover(tmp_path)
 
 
+def test_damage_before_the_end_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    folder = killed(tmp_path / 'killed', long_recording(), 0.9)
+    file = folder / 'killed.mcap'
+    content = bytearray(file.read_bytes())
+    content[1000:1100] = bytes(100)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r'killed\.mcap: expected whole chunks'):
+        recover(folder)
+    assert not is_finished(folder)
+
+
 def test_transitions_are_those_of_the_episodes(tmp_path: Path) -> None:
     path = write(tmp_path / 'bag', recording(8.2))  # the last action has no image after it had settled
     assert transitions(path) == [True, True, False]

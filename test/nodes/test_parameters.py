@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from object_centric_ros.errors import InputError
 from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.entity_perception import PerceptionSettings
+from object_centric_ros.nodes.interaction_collector import CollectorSettings
 from object_centric_ros.nodes.parameters import declare
 from object_centric_ros.nodes.pick_place_planner import PlannerSettings
 from object_centric_ros.nodes.tabletop_sim import SimSettings
@@ -41,7 +42,7 @@ def declared(context: rclpy.Context, settings: type, **values: object):
         node.destroy_node()
 
 
-@pytest.mark.parametrize('settings', [PerceptionSettings, PlannerSettings, SimSettings])
+@pytest.mark.parametrize('settings', [PerceptionSettings, PlannerSettings, SimSettings, CollectorSettings])
 def test_defaults_and_descriptors(context, settings):
     values, descriptors = declared(context, settings)
     assert values == settings()
@@ -49,7 +50,8 @@ def test_defaults_and_descriptors(context, settings):
 
 
 @pytest.mark.parametrize('name, settings', [('entity_perception', PerceptionSettings), ('tabletop_sim', SimSettings),
-                                            ('pick_place_planner', PlannerSettings)])
+                                            ('pick_place_planner', PlannerSettings),
+                                            ('interaction_collector', CollectorSettings)])
 def test_the_parameter_files_are_complete_and_show_the_defaults(context, name, settings):
     text = (CONFIG / f'{name}.yaml').read_text()
     shown = yaml.safe_load(text)['/**']['ros__parameters']

@@ -1,0 +1,287 @@
+"""Plays with what is on the table and records it: random pick-and-places into bags, for training."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import Header
+
+from object_centric_ros.action import PickPlace
+from object_centric_ros.datasets.bags import header_stamp
+from object_centric_ros.datasets.collection import Collection
+from object_centric_ros.errors import InputError
+from object_centric_ros.msg import EntityArray, ExecutedAction
+from object_centric_ros.nodes import transport
+from object_centric_ros.nodes.arm import Arm, ArmLost
+from object_centric_ros.nodes.bag import BagWriter
+from object_centric_ros.nodes.clients import SafeActionClient
+from object_centric_ros.nodes.diagnostics import Diagnostics
+from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
+from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.recorder import Recorder
+from object_centric_ros.nodes.runner import run_node
+from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.planning.commands import Outcome
+from object_centric_ros.planning.exploration import ANYWHERE, ExplorationConfig, Move, choose
+from object_centric_ros.planning.settings import PlannerConfig
+from object_centric_ros.tracking.entities import Entity
+
+IMAGE, EXECUTED, ENTITIES = 'image', 'executed_actions', 'entities'
+SKEW = 500_000_000
+"""Nanoseconds by which the arm's clock may be behind ours."""
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """Parameters of the node."""
+
+    folder: str = parameter('collected', 'folder of the bags and of progress.json; made if it does not exist')
+    actions: int = parameter(100, 'actions that the bags of the folder shall hold in the end', 1, 10_000_000)
+    seed: int = parameter(0, 'seed of the actions; one collection has one seed', 0, 2**31 - 1)
+    targets: str = parameter('entities', 'what is moved: the entities that perception sees, or whatever is at random '
+                             'positions, for which no perception is needed', choices=('entities', 'positions'))
+    topics: str = parameter('image camera_info joint_states executed_actions entities',
+                            'topics to record, separated by spaces; those without a publisher are waited for')
+    work_frame: str = parameter('work_plane', 'frame of places: origin on the table, x right, y away, z up')
+    work_area: tuple[float, ...] = parameter(
+        (-0.17, -0.17, 0.17, 0.17), 'x_min, y_min, x_max, y_max of places in work_frame, metres', -10, 10, lengths=(4,))
+    pick_margin: float = parameter(0.025, 'entities so far outside work_area are brought back, metres', 0, 1)
+    pick_noise: float = parameter(0.005, 'standard deviation of picks around an entity, metres', 0, 0.1)
+    minimum_confidence: float = parameter(0.2, 'entities below are neither picked nor built on', 0, 1)
+    object_height: float = parameter(0.03, "height of an object's centre above what it stands on, metres", 0.001, 1)
+    clearance: float = parameter(0.066, 'smallest distance between the centres of neighbours, metres', 0.001, 1)
+    max_stack: int = parameter(3, 'no stack is built higher than so many things on purpose', 1, 100)
+    max_belief_age: float = parameter(2.0, 'no action when the newest image or entities are older, seconds', 0.01, 60)
+    settle_time: float = parameter(
+        0.5, 'images and entities count again when younger than the end of an action by this, seconds', 0.3, 60)
+    observation_timeout: float = parameter(10.0, 'seconds to wait for such images and entities before giving up', 0.1,
+                                           600)
+    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
+    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
+    report_timeout: float = parameter(2.0, 'seconds after a PickPlace within which executed_actions must tell of it',
+                                      0.1, 60)
+    max_failures: int = parameter(5, 'refused or failed actions in a row after which the collection ends; a miss at '
+                                  'a random position is none', 1, 1000)
+
+
+class CollectionStopped(Exception):
+    """The collection cannot go on; the message says why."""
+
+
+class InteractionCollector(Node):
+    """Action client of pick_place that records what happens; ends when there is enough, or with a reason.
+
+    Attributes:
+        ended: set when the collection is over.
+        status: exit status then: 0 when it is complete or was interrupted, otherwise 1.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__('interaction_collector', **arguments)
+        self.settings = s = declare(self, CollectorSettings)
+        x0, y0, x1, y1 = s.work_area
+        if x0 >= x1 or y0 >= y1:
+            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(s.work_area))
+        self._topics = s.topics.split()
+        needed = [IMAGE, EXECUTED] + [ENTITIES] * (s.targets == 'entities')
+        if not set(needed) <= set(self._topics):
+            raise InputError('parameter topics', f'{" and ".join(needed)} among them', s.topics)
+        self._config = ExplorationConfig(
+            PlannerConfig(work_area=(x0, y0, x1, y1), margin=s.pick_margin, object_height=s.object_height,
+                          clearance=s.clearance, minimum_confidence=s.minimum_confidence), s.pick_noise, s.max_stack)
+        self.ended, self.status = threading.Event(), 0
+        self.diagnostics = Diagnostics(self, 'collection')
+        self._images: Newest[int] = Newest()
+        self._beliefs: Newest[tuple[int, bytes]] = Newest()
+        self._reports: Newest[ExecutedAction] = Newest()
+        self._not_before = self._seen = 0
+        self._bag: BagWriter | None = None
+        self._finishing = threading.Lock()
+        client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=ReentrantCallbackGroup())
+        self._arm = Arm(client, s.server_timeout, s.action_timeout)
+        self._collection = Collection(s.folder, s.seed)
+        if self._collection.recovered:
+            self.get_logger().warning('recovered after a recording that was killed: '
+                                      + ', '.join(self._collection.recovered))
+        self._say()
+        self._thread = threading.Thread(target=self._run, name='collector', daemon=True)
+        self._thread.start()
+
+    # ---- what is heard (executor's threads) --------------------------------------------------------------------------
+
+    def _hear(self, topic: str, arrived: int, data: bytes) -> None:
+        if topic == IMAGE:
+            self._images.put(header_stamp(data, arrived))
+        elif topic == ENTITIES:
+            self._beliefs.put((header_stamp(data, arrived), data))
+        elif topic == EXECUTED:
+            self._reports.put(deserialize_message(data, ExecutedAction))
+        self.diagnostics.count(f'recorded_{topic}')
+
+    # ---- the collection (its own thread) -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        reason = ''
+        try:
+            self._collect()
+        except (CollectionStopped, ArmLost) as stop:
+            reason = str(stop)
+        except Exception:
+            if rclpy.ok(context=self.context):
+                reason = f'internal error: {traceback.format_exc()}'
+        if self._closed():
+            reason = 'interrupted'
+        elif reason:
+            self.status = 1
+        self._finish(reason)
+
+    def _collect(self) -> None:
+        s, collection = self.settings, self._collection
+        if collection.executed >= s.actions:
+            return
+        self._arm.wait_for_server(self._closed)
+        self._bag = BagWriter(collection.new_bag())
+        self.diagnostics.fact('bag', self._bag.path.name)
+        recorder = Recorder(self, self._bag, self._topics, self._hear, self.diagnostics)
+        self._wait_for_publisher(recorder, EXECUTED)
+        failures = 0
+        entities = self._observe()
+        while collection.executed < s.actions:
+            move = choose(s.seed, collection.draw(), entities, self._config)
+            outcome, report = self._act(move)
+            if self._closed():
+                return
+            if report is None:
+                collection.refuse()
+                self.diagnostics.reject('refused', outcome.message)
+            failed = report is None or not (report.success or move.kind == ANYWHERE)
+            failures = failures + 1 if failed else 0 if report and report.success else failures
+            if failures >= s.max_failures:
+                raise CollectionStopped(f'{failures} actions in a row failed; the last: {outcome.message}')
+            entities = self._observe()
+            if report is not None:  # now with an image after it
+                collection.count(bool(report.success))
+                self.diagnostics.count('moved' if report.success else 'missed')
+                self._say()
+
+    def _wait_for_publisher(self, recorder: Recorder, topic: str) -> None:
+        waited = threading.Event()
+        for _ in range(int(self.settings.observation_timeout / 0.05) + 1):
+            if recorder.has(topic) or self._closed():
+                return
+            waited.wait(0.05)
+        raise CollectionStopped(str(InputError(topic, f'a publisher within {self.settings.observation_timeout:g} s, '
+                                               'which tells what the arm has done', 'none')))
+
+    def _observe(self) -> tuple[Entity, ...]:
+        """What is seen after the last action: an image in the bag and, if they are wanted, entities.
+
+        Raises:
+            CollectionStopped: nothing fresh comes in time, or it cannot be used.
+        """
+        s = self.settings
+        image = self._images.wait_for(self._is_fresh, s.observation_timeout, self._closed)
+        if image is None:
+            raise CollectionStopped(self._nothing('image', self._images.peek()))
+        self._seen = image
+        if s.targets == 'positions':
+            return ()
+        belief = self._beliefs.wait_for(lambda b: self._is_fresh(b[0]), s.observation_timeout, self._closed)
+        if belief is None:
+            newest = self._beliefs.peek()
+            raise CollectionStopped(self._nothing('entities', newest[0] if newest else None))
+        self._seen, data = belief
+        message = deserialize_message(data, EntityArray)
+        if message.work_frame != s.work_frame:
+            raise CollectionStopped(str(InputError('entities: work_frame', s.work_frame, message.work_frame or 'none')))
+        try:
+            return frame_from_message(message).entities
+        except InputError as error:
+            raise CollectionStopped(str(error)) from error
+
+    def _act(self, move: Move) -> tuple[Outcome, ExecutedAction | None]:
+        """Carry out a move; the arm's own report of it, None when it did nothing."""
+        s, command = self.settings, move.command
+        goal = PickPlace.Goal(entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
+        goal.header = Header(frame_id=s.work_frame)
+        goal.header.stamp.sec, goal.header.stamp.nanosec = divmod(self._seen, 1_000_000_000)
+        sent = self._now()
+        try:
+            outcome = self._arm.move(goal, self._closed)
+        except ArmLost as error:
+            outcome = Outcome(False, str(error))
+        report = self._reports.wait_for(lambda r: nanoseconds(r.started) > sent - SKEW, s.report_timeout, self._closed)
+        self._reports.take(0.0)
+        if report is None and outcome.success:
+            outcome = Outcome(False, str(InputError(EXECUTED, f'a message within {s.report_timeout:g} s after an '
+                                                    'action', 'none')))
+        finished = nanoseconds(report.finished) if report else 0
+        self._not_before = max(self._now(), finished) + int(1e9 * s.settle_time)
+        return outcome, report
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _closed(self) -> bool:
+        return self._images.closed
+
+    def _is_fresh(self, stamp: int) -> bool:
+        return stamp > self._not_before and self._now() - stamp <= 1e9 * self.settings.max_belief_age
+
+    def _nothing(self, what: str, newest: int | None) -> str:
+        s = self.settings
+        got = 'none' if newest is None else f'the newest is {1e-9 * (self._now() - newest):.1f} s old'
+        return str(InputError(what, f'one at most {s.max_belief_age:g} s old and newer than the last action, within '
+                              f'{s.observation_timeout:g} s', got))
+
+    def _say(self) -> None:
+        """The progress, for /diagnostics."""
+        collection = self._collection
+        for name, value in (('actions', collection.executed), ('actions_wanted', self.settings.actions),
+                            ('actions_moved', collection.moved), ('actions_refused', collection.refused)):
+            self.diagnostics.fact(name, value)
+
+    def _finish(self, reason: str) -> None:
+        """Bring the bag to its end and tell of it; once."""
+        with self._finishing:
+            if self.ended.is_set():
+                return
+            self.ended.set()
+            if self._bag is not None:
+                self._bag.close()
+            self._collection.close()
+        collection = self._collection
+        self._say()
+        summary = (f'{collection.executed} of {self.settings.actions} actions in {len(collection.bags)} bags in '
+                   f'{collection.folder}: {collection.moved} moved something, {collection.refused} were refused')
+        if self.status:
+            self.get_logger().error(f'{summary}; stopped: {reason}')
+        else:
+            self.get_logger().info(f'{summary}; {reason or "complete"}')
+
+    def stop(self) -> None:
+        """Stop the arm, and finish the bag in any case."""
+        for newest in (self._images, self._beliefs, self._reports):
+            newest.close()
+        self._thread.join(5.0)
+        self._finish('interrupted')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    transport.prepare()
+    return run_node(InteractionCollector, 'interaction_collector', threads=4, argv=argv)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
