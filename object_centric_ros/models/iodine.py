@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.likelihood import LIKELIHOODS, GaussianMixture
@@ -182,9 +183,10 @@ class Iodine(CycleModel):
             divergence = self.divergence(belief).sum()
         scale = -1 / len(image) if self.config.batch_mean_gradients else -1.0
         colours, logits, masks = (scale * g for g in self.likelihood.gradients(image, scene))
-        by_mean, by_raw = torch.autograd.grad(
-            (scene.colours, scene.mask_logits, divergence), (belief.mean, belief.raw),
-            (colours, logits, torch.full_like(divergence, -scale * self.config.beta)), retain_graph=attached)
+        with images_only():
+            by_mean, by_raw = torch.autograd.grad(
+                (scene.colours, scene.mask_logits, divergence), (belief.mean, belief.raw),
+                (colours, logits, torch.full_like(divergence, -scale * self.config.beta)), retain_graph=attached)
         if not attached:
             scene, belief = Scene(scene.colours.detach(), scene.mask_logits.detach()), belief.detach()
         components = self.likelihood.components(image, scene)
