@@ -1,4 +1,4 @@
-"""`object-centric bench`: speed and memory of perception and planning, in this process and over DDS."""
+"""`object-centric bench`: speed and memory of perception, planning and models, in this process and over DDS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation import bench_models
 from object_centric_ros.evaluation.tables import Spread, text_table
 from object_centric_ros.nodes.processes import NodeGroup, isolate
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from object_centric_ros.tracking.tracker import EntityTracker
 
 PARTS = ('perception', 'memory', 'node', 'plan')
+MODELS = 'models'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `object-centric bench`."""
     parser.add_argument('what', nargs='*', default=list(PARTS), metavar='PART',
-                        help=f'what to measure, some of: {", ".join(PARTS)} (default: all)')
+                        help=f'what to measure, some of: {", ".join(PARTS)} (default: all of these); or {MODELS} '
+                             'alone, which needs no ROS')
     parser.add_argument('--checkpoint', default='shipped', help='model file, or "shipped" for the one in the package')
     parser.add_argument('--frames', type=int, default=600, help='frames for speed (perception and node)')
     parser.add_argument('--memory-frames', type=int, default=10000, help='frames for memory')
@@ -33,13 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model; 0: one for each core')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')
+    bench_models.add_arguments(parser.add_argument_group(MODELS))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
+    if args.what == [MODELS]:
+        args.threads = args.threads or len(os.sched_getaffinity(0))
+        return bench_models.run(args)
     unknown = [w for w in args.what if w not in PARTS]
     if unknown:
-        raise InputError('bench', f'some of {", ".join(PARTS)}', ', '.join(unknown))
+        raise InputError('bench', f'some of {", ".join(PARTS)}, or {MODELS} alone', ', '.join(unknown))
     if min(args.frames, args.memory_frames, args.plans) < 1 or args.rate <= 0 or args.threads < 0:
         raise InputError('--frames, --memory-frames, --plans, --rate', 'positive numbers', 'others')
     cores = len(os.sched_getaffinity(0))
