@@ -12,6 +12,7 @@ import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
 from object_centric_ros.action import PickPlace
@@ -24,9 +25,10 @@ from object_centric_ros.nodes.arm import Arm, ArmLost
 from object_centric_ros.nodes.bag import BagWriter
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.diagnostics import Diagnostics
-from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
+from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point, seconds
 from object_centric_ros.nodes.parameters import declare, parameter
 from object_centric_ros.nodes.recorder import Recorder
+from object_centric_ros.nodes.robot import RobotWatch
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Outcome
@@ -34,7 +36,7 @@ from object_centric_ros.planning.exploration import ANYWHERE, ExplorationConfig,
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import Entity
 
-IMAGE, EXECUTED, ENTITIES = 'image', 'executed_actions', 'entities'
+IMAGE, JOINTS, EXECUTED, ENTITIES = 'image', 'joint_states', 'executed_actions', 'entities'
 SKEW = 500_000_000
 """Nanoseconds by which the arm's clock may be behind ours."""
 
@@ -64,6 +66,7 @@ class CollectorSettings:
         0.5, 'images and entities count again when younger than the end of an action by this, seconds', 0.3, 60)
     observation_timeout: float = parameter(10.0, 'seconds to wait for such images and entities before giving up', 0.1,
                                            600)
+    motion_threshold: float = parameter(0.02, 'no action while a joint is faster than this, rad/s or m/s', 0, 10)
     server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
     action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
     report_timeout: float = parameter(2.0, 'seconds after a PickPlace within which executed_actions must tell of it',
@@ -102,6 +105,7 @@ class InteractionCollector(Node):
         self._images: Newest[int] = Newest()
         self._beliefs: Newest[tuple[int, bytes]] = Newest()
         self._reports: Newest[ExecutedAction] = Newest()
+        self._robot = RobotWatch(s.motion_threshold, s.settle_time)
         self._not_before = self._seen = 0
         self._bag: BagWriter | None = None
         self._finishing = threading.Lock()
@@ -122,9 +126,21 @@ class InteractionCollector(Node):
             self._images.put(header_stamp(data, arrived))
         elif topic == ENTITIES:
             self._beliefs.put((header_stamp(data, arrived), data))
+        elif topic == JOINTS:
+            self._watch(deserialize_message(data, JointState), arrived)
         elif topic == EXECUTED:
-            self._reports.put(deserialize_message(data, ExecutedAction))
+            report = deserialize_message(data, ExecutedAction)
+            self._robot.executed(None, seconds(report.finished))
+            self._settle(nanoseconds(report.finished))  # also of actions that others had begun
+            self._reports.put(report)
         self.diagnostics.count(f'recorded_{topic}')
+
+    def _watch(self, joints: JointState, arrived: int) -> None:
+        try:
+            stamp = 1e-9 * (nanoseconds(joints.header.stamp) or arrived)
+            self._robot.joints(joints.name, joints.position, joints.velocity, stamp)
+        except InputError as error:
+            self.diagnostics.reject('bad_joint_states', error)
 
     # ---- the collection (its own thread) -----------------------------------------------------------------------------
 
@@ -223,8 +239,7 @@ class InteractionCollector(Node):
         if report is None and outcome.success:
             outcome = Outcome(False, str(InputError(EXECUTED, f'a message within {s.report_timeout:g} s after an '
                                                     'action', 'none')))
-        finished = nanoseconds(report.finished) if report else 0
-        self._not_before = max(self._now(), finished) + int(1e9 * s.settle_time)
+        self._settle(self._now())
         return outcome, report
 
     # ---- inside ------------------------------------------------------------------------------------------------------
@@ -232,17 +247,22 @@ class InteractionCollector(Node):
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
+    def _settle(self, moment: int) -> None:
+        """What is seen counts again when the scene has come to rest after a moment (ns)."""
+        self._not_before = max(self._not_before, moment + int(1e9 * self.settings.settle_time))
+
     def _closed(self) -> bool:
         return self._images.closed
 
     def _is_fresh(self, stamp: int) -> bool:
-        return stamp > self._not_before and self._now() - stamp <= 1e9 * self.settings.max_belief_age
+        young = self._now() - stamp <= 1e9 * self.settings.max_belief_age
+        return young and stamp > self._not_before and not self._robot.at_image(1e-9 * stamp)[1]
 
     def _nothing(self, what: str, newest: int | None) -> str:
         s = self.settings
         got = 'none' if newest is None else f'the newest is {1e-9 * (self._now() - newest):.1f} s old'
-        return str(InputError(what, f'one at most {s.max_belief_age:g} s old and newer than the last action, within '
-                              f'{s.observation_timeout:g} s', got))
+        return str(InputError(what, f'one at most {s.max_belief_age:g} s old, after the last action and with the arm '
+                              f'at rest, within {s.observation_timeout:g} s', got))
 
     def _say(self) -> None:
         """The progress, for /diagnostics."""

@@ -18,7 +18,7 @@ from object_centric_ros.msg import EntityArray, ExecutedAction
 
 SIM, PERCEPTION, COLLECTOR = 'tabletop_sim', 'entity_perception', 'interaction_collector'
 FAST = {'speed': 12.0, 'n_blocks': 3, 'rate_hz': 10.0, 'image_width': 160, 'image_height': 120}
-SLOW = FAST | {'speed': 3.0}
+SLOW = FAST | {'speed': 2.0}
 
 
 @pytest.fixture(scope='module')
@@ -64,11 +64,9 @@ def test_killed_in_the_middle_it_goes_on_and_every_action_becomes_an_episode(rob
     begun(probe, folder, 4)
     nodes.kill(COLLECTOR)
     assert not (folder / 'bag_0001' / 'metadata.yaml').exists()
-    drawn = json.loads((folder / 'progress.json').read_text())['next_action']
-    probe.wait(lambda: len(probe.heard['executed_actions']) - heard >= drawn, 30, 'the end of the action under way')
-
-    again = start(nodes, folder, actions=5)
+    again = start(nodes, folder, actions=5)  # at once: the arm is still moving, and this is waited for
     assert again.wait(400) == 0, nodes.log()
+    assert json.loads((folder / 'progress.json').read_text())['refused'] == 0
     assert '5 of 5 actions in 2 bags' in nodes.log() and 'recovered after a recording that was killed' in nodes.log()
     stores = converted(folder, tmp_path)
     assert len(stores) == 2 and sum(len(s) for s in stores) == 5 and len(stores[0]) >= 2
