@@ -1,6 +1,6 @@
 """Goal files of OP3's planning benchmarks: pictures, labels and the blocks that they show.
 
-The files are NumPy archives (see the README beside the data); `blocks` is JSON with the true scenes.
+The files are NumPy archives, not part of the package; `blocks` is JSON with the true scenes.
 """
 
 from __future__ import annotations
