@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from object_centric_ros.models.action_field import action_kl, object_actions, sample_assignment, temperature_at
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.generalised import LinearDynamics, Transition, expected_kl
@@ -218,7 +219,8 @@ class OBAI(CycleModel):
             if frames > 1:
                 belief, expected = self._link(belief, scene, fields, frames, temperature, generator)
             loss, log_likelihood, kl = self.loss(belief, scene, images)
-            gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=learns)
+            with images_only():
+                gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=learns)
         colours, _, masks = (-self.config.beta * g for g in self.likelihood.gradients(images, scene))
         seen = self.feedback(images, scene, self.likelihood.components(images, scene), colours, masks)
         return Look(loss.unflatten(0, (-1, frames)).sum(1), scene, log_likelihood, kl, seen, expected, gradients)

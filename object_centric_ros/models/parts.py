@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from object_centric_ros.models.attention import SlotAttentionRefiner, TopDownAttention
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussian_kl_between
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import InteractionPredictor, TransformerLSTM
@@ -194,7 +195,8 @@ class Parts(CycleModel):
             loss, log_likelihood, kl = self.loss(belief, scene, image)
             scaled = None
             if gradient:
-                found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std), retain_graph=training)
+                with images_only():
+                    found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std), retain_graph=training)
                 # The paper does not say how the gradient is scaled; each image's is brought to a mean square of one.
                 scaled = torch.cat([g / (g.square().mean((1, 2), keepdim=True).sqrt() + 1e-6) for g in found], -1)
         return Evaluation(loss, log_likelihood, kl, scene, scaled)
