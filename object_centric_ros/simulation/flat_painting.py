@@ -1,7 +1,7 @@
 """Painting for the flat worlds: small patches set into many images at once.
 
-Pixel (column u, row v) has its centre at (u + 0.5, v + 0.5); x points right, y down, both in pixels. A patch covers the
-square of pixels around an object; images are painted on a margin that takes up what falls outside.
+Pixel (column u, row v) has its centre at (u + 0.5, v + 0.5); x points right, y down, both in pixels. A patch is
+a square of pixels that holds all of an object that falls into the image.
 """
 
 from __future__ import annotations
@@ -14,36 +14,38 @@ OVERLAP = 255
 
 
 class Canvas:
-    """Images of one kind, with a margin around each.
+    """Images of one kind.
 
     Args:
         images: how many, N.
         size: side of an image (pixels).
-        side: side of the largest patch (pixels).
+        side: side of the patches (pixels); the attribute is at most `size` where there is no margin.
         shape: of one pixel, e.g. (3,) for colours.
         dtype: of a value.
+        margin: pixels to the right of the images and below them that patches may reach into.
     """
 
-    def __init__(self, images: int, size: int, side: int, shape: tuple[int, ...] = (), dtype: type = np.uint8) -> None:
-        self.size, self.side, self.width = size, side, size + 2 * side
-        self.padded: NDArray = np.zeros((images, self.width, self.width, *shape), dtype)
-        self.flat = self.padded.reshape(-1, *shape)
+    def __init__(self, images: int, size: int, side: int, shape: tuple[int, ...] = (), dtype: type = np.uint8,
+                 margin: int = 0) -> None:
+        self.size, self.width = size, size + margin
+        self.side = min(side, self.width)
+        self.pixels: NDArray = np.zeros((images, self.width, self.width, *shape), dtype)
+        self.flat = self.pixels.reshape(-1, *shape)
 
     def corners(self, centres: NDArray[np.float64]) -> NDArray[np.int64]:
-        """First column and row [N, 2] of the patches around these centres [N, 2], in pixels of the image."""
+        """First column and row [N, 2] of the patches around these centres [N, 2], moved into the image."""
         corner = np.floor(centres).astype(np.int64) - self.side // 2
-        return np.clip(corner, -self.side, self.size)
+        return np.clip(corner, 0, self.size - self.side)
 
     def places(self, corners: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices [N, side, side] into `flat` of the patches at `corners` [N, 2] of the images `rows` [N]."""
-        start = (rows * self.width + corners[:, 1] + self.side) * self.width + corners[:, 0] + self.side
+        start = (rows * self.width + corners[:, 1]) * self.width + corners[:, 0]
         offset = np.arange(self.side)
         return start[:, None, None] + (offset[:, None] * self.width + offset)
 
     def images(self) -> NDArray:
-        """The images [N, size, size, ...] without their margins."""
-        inner = slice(self.side, self.side + self.size)
-        return np.ascontiguousarray(self.padded[:, inner, inner])
+        """The images [N, size, size, ...] without the margin."""
+        return np.ascontiguousarray(self.pixels[:, :self.size, :self.size])
 
 
 def offsets(corners: NDArray[np.int64], centres: NDArray[np.float64], side: int) -> tuple[NDArray, NDArray]:
@@ -76,7 +78,7 @@ def paint_discs(centres: NDArray[np.floating], radii: NDArray[np.floating], pres
         rows = np.flatnonzero(present[:, k])
         centre = centres[rows, k].astype(np.float64)
         corners = labels.corners(centre)
-        x, y = offsets(corners, centre, side)
+        x, y = offsets(corners, centre, labels.side)
         inside = x * x + y * y <= radii[rows, k, None, None].astype(np.float64) ** 2
         places = labels.places(corners, rows)
         before = labels.flat[places]

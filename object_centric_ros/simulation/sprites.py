@@ -123,8 +123,7 @@ class SpritesWorld:
     def reset(self, seeds: Sequence[int | Sequence[int]]) -> None:
         """Start one scene for each seed; the same seed gives the same scene in every batch."""
         self._rngs = [np.random.default_rng(seed) for seed in seeds]
-        starts = [_start(self.config, rng) for rng in self._rngs]
-        state = {k: np.stack([s[k] for s in starts]) for k in starts[0]}
+        state = _start(self.config, self._rngs)
         self.positions, self.velocities, self.present = state['positions'], state['velocities'], state['present']
         self.shapes, self.scales, self.angles = state['shapes'], state['scales'], state['angles']
         self.colours, self.background, self._turns = state['colours'], state['background'], state['turns']
@@ -215,30 +214,34 @@ def accelerations(labels: NDArray[np.uint8], field: NDArray[np.floating], sprite
     return total[:, 1:]
 
 
-def _start(config: SpritesConfig, rng: np.random.Generator) -> dict[str, NDArray]:
-    """Random sprites of one scene, their centres at least half a side away from the border."""
+def _start(config: SpritesConfig, rngs: Sequence[np.random.Generator]) -> dict[str, NDArray]:
+    """Random sprites of B scenes, their centres at least half a side away from the border."""
     k = config.max_sprites
-    n = int(rng.integers(config.min_sprites, k + 1))
-    shapes = rng.integers(0, len(SHAPES), k).astype(np.uint8)
-    uniform = rng.random((k + 1, 7))
-    scales = config.smallest_scale + (1 - config.smallest_scale) * uniform[:k, 0]
-    angles = 2 * np.pi * uniform[:k, 1] * config.rotated
-    room = config.largest * scales[:, None] / 2
-    positions = room + (config.size - 2 * room) * uniform[:k, 2:4]
-    velocities = rng.standard_normal((k, 2)) * config.speed
-    present = np.arange(k) < n
+    counts, shapes = np.empty(len(rngs), np.int64), np.empty((len(rngs), k), np.uint8)
+    uniform, normal = np.empty((len(rngs), k + 1, 7)), np.empty((len(rngs), k, 2))
+    for i, rng in enumerate(rngs):
+        counts[i] = rng.integers(config.min_sprites, k + 1)
+        shapes[i] = rng.integers(0, len(SHAPES), k)
+        rng.random(out=uniform[i])
+        rng.standard_normal(out=normal[i])
+    scales = config.smallest_scale + (1 - config.smallest_scale) * uniform[:, :k, 0]
+    angles = 2 * np.pi * uniform[:, :k, 1] * config.rotated
+    room = config.largest * scales[..., None] / 2
+    positions = room + (config.size - 2 * room) * uniform[:, :k, 2:4]
+    present = np.arange(k) < counts[:, None]
+    hues = uniform[..., 4:]
     if config.colours == 'levels':
-        colours = np.floor(uniform[:, 4:] * config.colour_levels) * (255 / (config.colour_levels - 1))
+        colours = np.floor(hues * config.colour_levels) * (255 / (config.colour_levels - 1))
     elif config.colours == 'hsv':
-        colours = 255 * hsv_to_rgb(np.array([0.0, 0.5, 0.5]) + np.array([1.0, 0.5, 0.5]) * uniform[:, 4:])
+        colours = 255 * hsv_to_rgb(np.array([0.0, 0.5, 0.5]) + np.array([1.0, 0.5, 0.5]) * hues)
     else:
-        colours = np.floor(uniform[:, 4:] * 256) if config.colours == 'rgb' else np.full((k + 1, 3), 255.0)
-    ground = {'grey': np.full(3, np.floor(uniform[k, 0] * 256)), 'colour': np.floor(uniform[k, 4:] * 256),
-              'black': np.zeros(3)}[config.background]
-    return {'positions': positions * present[:, None], 'velocities': velocities * present[:, None], 'present': present,
-            'shapes': shapes, 'scales': scales, 'angles': angles,
-            'turns': np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32),
-            'colours': np.rint(colours[:k]).astype(np.uint8), 'background': ground.astype(np.uint8)}
+        colours = np.floor(hues * 256) if config.colours == 'rgb' else np.full(hues.shape, 255.0)
+    ground = {'grey': np.floor(uniform[:, k, :1] * 256).repeat(3, 1), 'colour': np.floor(hues[:, k] * 256),
+              'black': np.zeros((len(rngs), 3))}[config.background]
+    return {'positions': positions * present[..., None], 'velocities': normal * config.speed * present[..., None],
+            'present': present, 'shapes': shapes, 'scales': scales, 'angles': angles,
+            'turns': np.stack([np.cos(angles), np.sin(angles)], -1).astype(np.float32),
+            'colours': np.rint(colours[:, :k]).astype(np.uint8), 'background': ground.astype(np.uint8)}
 
 
 def coverage(shape: int, x: NDArray[np.float32], y: NDArray[np.float32], half: NDArray[np.float32]
@@ -291,11 +294,11 @@ def draw(config: SpritesConfig, positions: NDArray[np.float32], present: NDArray
     for first in range(0, n, DRAWN):
         rows = np.arange(first, min(first + DRAWN, n))
         canvas = Canvas(len(rows), config.size, side, (4,))
-        canvas.padded.view(np.uint32)[:] = ground[rows, None, None]
+        canvas.pixels.view(np.uint32)[:] = ground[rows, None, None]
         for k in range(shapes.shape[1]):
             here = np.flatnonzero(present[rows, k])
             at, corners = rows[here], canvas.corners(positions[rows[here], k])
-            x, y = offsets(corners, positions[at, k].astype(np.float64), side)
+            x, y = offsets(corners, positions[at, k].astype(np.float64), canvas.side)
             cover = _cover(config, shapes[at, k], x, y, half[at, k], turns[at, k])
             _lay(canvas, canvas.places(corners, here), cover, paint[at, k])
         images = canvas.images()
@@ -310,7 +313,7 @@ def _lay(canvas: Canvas, places: NDArray[np.int64], cover: NDArray[np.float32], 
     words = canvas.flat.view(np.uint32)[:, 0]
     words[places] = np.where(cover == 1, paint.view(np.uint32)[:, :, None], words[places])
     partly = np.flatnonzero((cover > 0) & (cover < 1))
-    edge, share, new = places.ravel()[partly], cover.ravel()[partly, None], paint[partly // cover[0].size]
+    edge, share, new = places.ravel()[partly], cover.ravel()[partly, None], paint[partly // canvas.side ** 2]
     before = canvas.flat[edge]
     after = np.where(share > 0.5, new, before)
     under = before[:, :3].astype(np.float32)

@@ -110,7 +110,7 @@ def make_batch(config: TetrominoesConfig, seeds: Sequence[Sequence[int]]) -> dic
     scenes = [_scene(config, extents, bits, np.random.default_rng(seed)) for seed in seeds]
     shapes, corners, colours = (np.stack(parts) for parts in zip(*scenes, strict=True))
     n, side = len(seeds), 4 * config.cell
-    canvas = Canvas(n, config.size, side)
+    canvas = Canvas(n, config.size, side, margin=side)
     for k in range(config.count):
         places = canvas.places(corners[:, k], np.arange(n))
         canvas.flat[places] += masks[shapes[:, k]] * np.uint8(k + 1)

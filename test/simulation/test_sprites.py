@@ -223,3 +223,13 @@ def test_impossible_actions() -> None:
         world.step(np.zeros((1, 2, 64, 64)))
     with pytest.raises(InputError, match='acceleration'):
         world.push(np.full((2, 3, 2), np.nan))
+
+
+def test_pictures_with_fewer_sprites_than_there_may_be_can_be_drawn_alone() -> None:
+    config = SpritesConfig(**PRESETS['multi_on_colour'])
+    seeds = [(0, i) for i in range(40)]
+    whole = make_batch(config, seeds)
+    present = np.isfinite(whole['positions'][:, 0, :, 0]).sum(1)
+    assert set(present) == {1, 2, 3, 4}
+    for i in (int(np.flatnonzero(present == n)[0]) for n in (1, 2, 3)):
+        assert np.array_equal(make_batch(config, seeds[i:i + 1])['frames'][0], whole['frames'][i])
