@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import hypot, isfinite
 
 import mujoco
 import numpy as np
@@ -52,13 +53,17 @@ class Block:
         if self.shape not in SHAPES:
             raise InputError('block: shape', f'one of {SHAPES}', self.shape)
         for name, size in (('position', 3), ('rgb', 3), ('quaternion', 4)):
-            value = np.asarray(getattr(self, name), float)
-            if value.shape != (size,) or not np.isfinite(value).all():
-                raise InputError(f'block: {name}', f'{size} finite numbers', getattr(self, name))
-            object.__setattr__(self, name, tuple(value.tolist()))
+            given = getattr(self, name)
+            try:
+                values = tuple(map(float, given))
+            except (TypeError, ValueError):
+                values = ()
+            if len(values) != size or not all(map(isfinite, values)):
+                raise InputError(f'block: {name}', f'{size} finite numbers', given)
+            object.__setattr__(self, name, values)
         if not all(0 <= c <= 1 for c in self.rgb):
             raise InputError('block: rgb', 'numbers in [0, 1]', self.rgb)
-        if abs(np.linalg.norm(self.quaternion) - 1) > 1e-3:
+        if abs(hypot(*self.quaternion) - 1) > 1e-3:
             raise InputError('block: quaternion', 'one of length 1', self.quaternion)
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from functools import lru_cache
+from math import sqrt
 
 import mujoco
 import numpy as np
@@ -14,6 +15,8 @@ from object_centric_ros.simulation.blocks_stage import TIMESTEP, Block, Stage, p
 from object_centric_ros.simulation.blocks_view import MAX_DRAWN, BlocksView, view_of
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+KEPT = 256
+"""MuJoCo data that a world keeps, one for each sequence of shapes: making one takes as long as a picture."""
 
 
 class BlocksWorld:
@@ -27,15 +30,18 @@ class BlocksWorld:
     def __init__(self, stage: Stage, timestep: float = TIMESTEP) -> None:
         check_timestep(timestep)
         self.stage, self.timestep = stage, timestep
-        self._probe: tuple[mujoco.MjModel, mujoco.MjData] | None = None
+        self._data_of = lru_cache(maxsize=KEPT)(mujoco.MjData)
         self.set_blocks([])
 
     @property
     def blocks(self) -> list[Block]:
         """The blocks where they are now, in the order in which they came."""
-        places = self._data.qpos.reshape(-1, 7)
-        return [replace(block, position=tuple(pose[:3]), quaternion=tuple(pose[3:] / np.linalg.norm(pose[3:])))
-                for block, pose in zip(self._blocks, places, strict=True)]
+        now = []
+        for block, (x, y, z, *turn) in zip(self._blocks, self._data.qpos.reshape(-1, 7).tolist(), strict=True):
+            length = sqrt(sum(q * q for q in turn))
+            qw, qx, qy, qz = (q / length for q in turn)
+            now.append(Block(block.shape, (x, y, z), block.rgb, (qw, qx, qy, qz)))
+        return now
 
     def positions(self) -> NDArray[np.float64]:
         """Positions [N, 3] of the blocks."""
@@ -47,7 +53,6 @@ class BlocksWorld:
         if len(self._blocks) > MAX_DRAWN:
             raise InputError('blocks on a stage', f'at most {MAX_DRAWN}', len(self._blocks))
         self._model, self._data = self._physics(self._blocks)
-        self._probe = None
         self._data.qpos[:] = poses(self._blocks)
 
     def add_block(self, block: Block) -> None:
@@ -58,7 +63,7 @@ class BlocksWorld:
 
     def overlaps(self, block: Block) -> bool:
         """Whether a block would cut into one that is there, or into the surroundings."""
-        self._probe = model, data = self._physics([*self._blocks, block])
+        model, data = self._physics([*self._blocks, block])
         data.qpos[:] = np.append(self._data.qpos, block.pose)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_collision(model, data)
@@ -95,12 +100,11 @@ class BlocksWorld:
         return self._view().labels(self.blocks)
 
     def _physics(self, blocks: Sequence[Block]) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """The model of some blocks and fresh data: what `overlaps` tried when it fits, since making it takes long."""
+        """The model of some blocks, and data as if they were new; data of blocks of these shapes are reset."""
         model = physics_model(self.stage, tuple(block.shape for block in blocks), self.timestep)
-        if self._probe is not None and self._probe[0] is model:
-            mujoco.mj_resetData(*self._probe)
-            return self._probe
-        return model, mujoco.MjData(model)
+        data = self._data_of(model)
+        mujoco.mj_resetData(model, data)
+        return model, data
 
     def _view(self) -> BlocksView:
         return view_of(self.stage)
