@@ -24,6 +24,7 @@ from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussia
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
+from object_centric_ros.models.decoded import DecodedBeliefs, with_leaves
 from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.dynamics import InteractionPredictor, TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
@@ -91,6 +92,7 @@ class Parts(CycleModel):
         self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
         self.encoder = self._encoder() if c.refiner != 'iodine' else None
         self.refiner = self._refiner()
+        self._decoded = DecodedBeliefs()
         self.decoder = (SpatialBroadcastDecoder(c.latent, c.image_size, (c.decoder_channels,) * c.decoder_layers,
                                                 c.decoder_kernel, position='project', activation='relu')
                         if c.decoder == 'broadcast' else
@@ -156,6 +158,12 @@ class Parts(CycleModel):
         """Latents [B, K, D] -> scene (eq. 1)."""
         return self._decode(z, self.local(z))
 
+    def scene(self, belief: Belief, noise: Tensor | None = None) -> Scene:
+        """The decoded belief; in a stream of single images the next refinement need not decode it again."""
+        if noise is None and self.config.gradient_feedback and len(belief.mean) == 1 and not torch.is_grad_enabled():
+            return self._decoded.decode(belief, self.decode)
+        return super().scene(belief, noise)
+
     def decode_things(self, z: Tensor) -> Scene:
         """Latents [B, K', D] of object slots -> their scene."""
         return self._decode(z, z.new_ones(z.shape[1]))
@@ -186,17 +194,20 @@ class Parts(CycleModel):
         One decode serves the training loss and, with `gradient`, the refinement.
         """
         training = torch.is_grad_enabled()
+        kept = self._decoded.find(belief) if gradient and noise is None and not training else None
         with torch.set_grad_enabled(training or gradient):
-            if gradient:
-                mean, log_std = (x if training and x.requires_grad else x.detach().requires_grad_()
-                                 for x in (belief.mean, belief.log_std))
-                belief = replace(belief, mean=mean, log_std=log_std)
-            scene = self.decode(belief.sample(noise))
+            if kept is not None:
+                belief, scene = kept
+            else:
+                if gradient:
+                    belief = with_leaves(belief, training)
+                scene = self.decode(belief.sample(noise))
             loss, log_likelihood, kl = self.loss(belief, scene, image)
             scaled = None
             if gradient:
                 with images_only():
-                    found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std), retain_graph=training)
+                    found = torch.autograd.grad(loss.sum(), (belief.mean, belief.log_std),
+                                                retain_graph=training or kept is not None)
                 # The paper does not say how the gradient is scaled; each image's is brought to a mean square of one.
                 scaled = torch.cat([g / (g.square().mean((1, 2), keepdim=True).sqrt() + 1e-6) for g in found], -1)
         return Evaluation(loss, log_likelihood, kl, scene, scaled)

@@ -7,6 +7,7 @@ decides what each slot stands for. A slot whose thing is covered keeps its belie
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -23,7 +24,7 @@ from object_centric_ros.geometry import PinholeCamera, model_image, table_to_mod
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.cycle import CycleModel
-from object_centric_ros.models.initial import PARKED, place_parked, seed_positions
+from object_centric_ros.models.initial import PARKED, parked, place_parked, seed_positions
 from object_centric_ros.tracking.compiled import recorded
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
 from object_centric_ros.tracking.heights import stacked_positions
@@ -102,6 +103,7 @@ class EntityTracker:
         self.snapshots: dict[int, SlotState] = {}
         self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
         self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action may have put an entity [N, 2]
+        self.usual = -math.inf  # loss of the last frame of a scene that counted as known, nats
         self.unsettled = 0  # frames without the robot still to be seen until a changed scene counts as known
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
 
@@ -171,11 +173,18 @@ class EntityTracker:
             slot = None if held is None else self.identities.records[held].slot
             self.expected = {} if held is None else {held: self._model_pixels(action.place_xy)}
             self.unsettled = c.settle_frames
-            best = likeliest([read(model, x, guess, c.settle_iterations, told, self.generator)
-                              for guess in guesses(model, self.belief, told, slot)], 0.0)
+            readings: list[Reading] = []
+            for guess in guesses(model, self.belief, told, slot):
+                readings.append(read(model, x, guess, c.settle_iterations, told, self.generator))
+                if self._as_good_as_ever(readings[-1]):
+                    break
+            best = likeliest(readings, 0.0)
+        if not (self.unsettled or robot_moving):
+            self.usual = best.loss
         if self.unsettled and not robot_moving:
             tracked = best
-            if self.unsettled in (1, c.settle_frames):
+            # The last of these frames is read from nothing in any case: the scene before may not have been understood.
+            if self.unsettled == 1 or (self.unsettled == c.settle_frames and not self._as_good_as_ever(best)):
                 anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
                 best = likeliest([best, anew], c.restart_margin)
             views = view_slots(*scene_arrays(best.scene), pixels, self.background, empty_pixels(best.scene))
@@ -183,6 +192,10 @@ class EntityTracker:
             best = replace(best, prior=None)
             self.unsettled -= 1
         return best
+
+    def _as_good_as_ever(self, reading: Reading) -> bool:
+        """Whether a changed scene is explained as well as the one before, so that no other guess is asked."""
+        return reading.loss < self.usual + self.config.restart_margin
 
     def _picked(self, action: PickPlace) -> int | None:
         """Id of the uppermost entity at the place of the pick, of one with a slot first; None where none is known."""
@@ -210,9 +223,11 @@ class EntityTracker:
             keep = torch.ones(belief.mean.shape[1], dtype=torch.bool, device=self.device)
             keep[sorted(set(free))] = False
             belief = belief.where(keep, self.model.start(1, len(keep), self.generator))
-        if (belief.mean[0, :, 0] > PARKED - 0.5).any():
-            where = seed_positions(x, explained, belief.mean.shape[1] - 1, self.config.unexplained)
-            belief = place_parked(belief, where)
+        waiting = int(parked(belief).sum())
+        if waiting:
+            where = seed_positions(x, explained, waiting, self.config.unexplained)
+            if (where[..., 0] < PARKED).any():
+                belief = place_parked(belief, where)
         return belief
 
     def _frame(self, small: NDArray[np.uint8], views: SlotViews, masks: NDArray[np.float32],
@@ -261,7 +276,7 @@ class EntityTracker:
         tensors = {k: v.cpu().numpy() for k, v in self.belief.tensors().items()}
         places = {name: {str(i): np.asarray(where, float).tolist() for i, where in getattr(self, name).items()}
                   for name in ('positions', 'expected')}
-        ledger = {**self.identities.to_dict(), **places, 'unsettled': self.unsettled}
+        ledger = {**self.identities.to_dict(), **places, 'unsettled': self.unsettled, 'usual': self.usual}
         return {**tensors, 'ledger': json.dumps(ledger), 'model_id': self.model_id}
 
     def reconsider(self) -> None:
@@ -285,7 +300,7 @@ class EntityTracker:
             ledger = json.loads(state['ledger'])
             self.positions, self.expected = ({int(i): np.array(where, float) for i, where in ledger[name].items()}
                                              for name in ('positions', 'expected'))
-            self.unsettled = int(ledger['unsettled'])
+            self.unsettled, self.usual = int(ledger['unsettled']), float(ledger['usual'])
             self.identities.from_dict(ledger)
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
