@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Sequences(Dataset[Item]):
     def __init__(self, path: str | os.PathLike[str], length: int, stride: int = 1, hop: int = 1,
                  fields: tuple[str, ...] = (), actions: bool = True, augment: Augment | None = None, seed: int = 0
                  ) -> None:
-        self.store = EpisodeStore(path)
+        self.store, self.path = EpisodeStore(path), os.fspath(path)
         self.length, self.stride, self.augment, self.seed = length, stride, augment, seed
         if min(length, stride, hop) < 1:
             raise InputError('sequences: length, stride, hop', 'at least 1', (length, stride, hop))
@@ -72,6 +72,16 @@ class Sequences(Dataset[Item]):
 def as_images(frames: Tensor) -> Tensor:
     """uint8 [..., C, H, W] -> float32 in [0, 1], on the same device."""
     return frames.float().div_(255)
+
+
+class Windows(Protocol):
+    """What a loader goes through: `Sequences`, or anything that hands out items by (window, draw) as they do."""
+
+    path: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, window: tuple[int, int], /) -> Item: ...
 
 
 class _Batches:
@@ -113,12 +123,12 @@ class SequenceLoader:
         rank, ranks: number of this process, and how many there are.
     """
 
-    def __init__(self, sequences: Sequences, batch: int, shuffle: bool = True, seed: int = 0, workers: int = 0,
+    def __init__(self, sequences: Windows, batch: int, shuffle: bool = True, seed: int = 0, workers: int = 0,
                  rank: int = 0, ranks: int = 1) -> None:
         if batch < 1 or not 0 <= rank < ranks:
             raise InputError('loader: batch, rank, ranks', 'batch >= 1, 0 <= rank < ranks', (batch, rank, ranks))
         if len(sequences) < batch * ranks:
-            raise InputError(f'{sequences.store.path}: sequences', f'at least a global batch, {batch * ranks}',
+            raise InputError(f'{sequences.path}: sequences', f'at least a global batch, {batch * ranks}',
                              len(sequences))
         self._batches = _Batches(len(sequences), batch, shuffle, seed, rank, ranks)
         self._loader: DataLoader[Item] = DataLoader(sequences, batch_sampler=self._batches, num_workers=workers,
