@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -131,8 +131,8 @@ class SequenceLoader:
             raise InputError(f'{sequences.path}: sequences', f'at least a global batch, {batch * ranks}',
                              len(sequences))
         self._batches = _Batches(len(sequences), batch, shuffle, seed, rank, ranks)
-        self._loader: DataLoader[Item] = DataLoader(sequences, batch_sampler=self._batches, num_workers=workers,
-                                                    persistent_workers=workers > 0)
+        self._loader: DataLoader[Item] = DataLoader(cast('Dataset[Item]', sequences), batch_sampler=self._batches,
+                                                    num_workers=workers, persistent_workers=workers > 0)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
