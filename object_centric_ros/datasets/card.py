@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from object_centric_ros.datasets.episodes import EpisodeStore
+from object_centric_ros.datasets.layout import ACTION_FORMATS
+from object_centric_ros.datasets.store import EpisodeStore
 
 SAID = ('format', 'fields', 'action_format', 'about')
 """Metadata that the card's other parts show."""
@@ -22,9 +23,10 @@ def facts(store: EpisodeStore) -> dict[str, Any]:
     size = os.path.getsize(store.path)
     raw = sum(np.dtype(store.layout[k].type).itemsize * math.prod(shape) for k, shape in store.shapes.items())
     generator = f'{store.meta.get("generator", "unknown")}, version {store.meta.get("generator_version", "unknown")}'
+    actions = ': '.join(filter(None, (store.action_format, ACTION_FORMATS.get(store.action_format))))
     return {'episodes': f'{len(store):,}', 'frames in each': f'{store.steps:,}',
             'image': f'{width} x {height} pixels, {"RGB" if channels == 3 else "gray"}',
-            'actions': store.action_format, 'generator': generator, 'seed': store.meta.get('seed', 'none'),
+            'actions': actions, 'generator': generator, 'seed': store.meta.get('seed', 'none'),
             'size': f'{size / 1e6:,.1f} MB on disk, {raw / 1e6:,.1f} MB in memory',
             'format': store.meta['format']}
 

@@ -17,8 +17,16 @@ from object_centric_ros.errors import InputError
 
 FORMAT = 'object_centric_ros/episodes/2'
 FORMAT_1 = 'object_centric_ros/episodes/1'
-ACTION_FORMATS = ('none', 'pick_place_uv', 'pick_place_xy', 'field', 'discrete')
-"""Action formats that the models take (see `models.cycle`); a file may name another one, e.g. ``joint_command``."""
+ACTION_FORMATS = {
+    'none': 'there are no actions',
+    'pick_place_uv': 'pick u, v and place u, v in [-1, 1] of the image',
+    'pick_place_xy': 'pick x, y and place x, y in units of the world',
+    'field': 'an action for each pixel: [2, H, W], accelerations x, y',
+    'sparse_field': 'the pixels of a field where it is not zero: [n, 4], u, v (pixels) and accelerations x, y',
+    'discrete': 'one of several choices, as a one-hot vector',
+}
+"""Action formats that the models take (`models.cycle` has the same but for ``sparse_field``, which they are given as
+``field``); a file may name another one, e.g. ``joint_command``."""
 
 
 class Field(NamedTuple):
@@ -120,7 +128,7 @@ def action_format(meta: Mapping[str, Any], actions: NDArray | None, where: str) 
             return 'none'
         if actions.shape[2:] == (4,):
             return 'pick_place_xy'
-        raise InputError(f'{where}: action_format', f'a name, such as one of {ACTION_FORMATS}', 'nothing')
+        raise InputError(f'{where}: action_format', f'a name, such as one of {list(ACTION_FORMATS)}', 'nothing')
     if (name == 'none') != (actions is None):
         raise InputError(f'{where}: actions', f'what action_format {name!r} says',
                          'none' if actions is None else 'some')

@@ -13,11 +13,12 @@ import h5py
 import numpy as np
 import pytest
 
-from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter, parts_folder, write_part
+from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter, join, parts_folder, write_part
 from object_centric_ros.datasets.layout import ACTION_FORMATS, FORMAT, FORMAT_1
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models import cycle
+from object_centric_ros.simulation.worlds import WORLDS
 
 CAMERA = PinholeCamera.looking_at((0, -1, 1), (0, 0, 0), 30, 640, 480)
 META = {'generator': 'test', 'seed': 1, 'camera': CAMERA.to_dict()}
@@ -244,5 +245,25 @@ def test_files_that_are_not_episodes(path: Path, tmp_path: Path) -> None:
         EpisodeStore(path)
 
 
-def test_the_models_action_formats_are_known() -> None:
-    assert set(ACTION_FORMATS) == set(cycle.ACTION_FORMATS)
+def test_files_models_and_worlds_agree_on_action_formats() -> None:
+    assert set(ACTION_FORMATS) == {*cycle.ACTION_FORMATS, 'sparse_field'}
+    for world in WORLDS.values():
+        for preset in [{}, *world.presets.values()]:
+            assert world.meta(world.config(**preset)).get('action_format', 'none') in ACTION_FORMATS
+
+
+@pytest.mark.parametrize('counts', [(32, 32, 5), (16, 40, 32), (5, 32, 16), (3, 2, 1)])
+def test_parts_of_any_length_are_joined(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    data = episodes(sum(counts))  # 16 actions and more share a chunk, frames too
+    parts, start = [], 0
+    for count in counts:
+        parts.append(tmp_path / f'{start}.h5')
+        write_part(parts[-1], META, {k: v[start:start + count] for k, v in data.items()})
+        start += count
+    join(parts, tmp_path / 'joined.h5')
+    with h5py.File(tmp_path / 'joined.h5') as file:
+        assert file['frames'].chunks[0] in (16, 32)
+    with EpisodeStore(tmp_path / 'joined.h5') as store:
+        assert not list(store.verify())
+        for name, values in store.read(slice(None)).items():
+            assert np.array_equal(values, data[name]), name
