@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import tempfile
 import time
@@ -15,7 +14,7 @@ from typing import Any
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.bench_bags import KINDS, TARGET, measure_bag
 from object_centric_ros.evaluation.tables import text_table
-from object_centric_ros.simulation.generate import find_world, generate
+from object_centric_ros.simulation.generate import find_world, generate, start_workers
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,18 @@ class DataSet:
 
 
 SETS = (
-    DataSet('bouncing balls (R-NEM)', 'balls', 'rnem', 50_000, 1000, 20_000),
-    DataSet('6 to 8 balls (R-NEM test)', 'balls', 'rnem_6_8', 10_000, 1000, 20_000),
-    DataSet('balls and a curtain (R-NEM)', 'balls', 'rnem_curtain', 50_000, 1000, 20_000),
-    DataSet('coloured balls (OP3)', 'balls', 'op3', 50_000, 1000, 20_000),
-    DataSet('active-dSprites (OBAI)', 'sprites', 'active', 50_000, 8000, 10_000),
-    DataSet('Multi-dSprites on grey', 'sprites', 'multi_on_grey', 60_000, 10_000, 10_000),
-    DataSet('Tetrominoes', 'tetrominoes', 'paper', 60_000, 20_000, 10_000),
+    DataSet('bouncing balls (R-NEM)', 'balls', 'rnem', 50_000, 2000, 20_000),
+    DataSet('6 to 8 balls (R-NEM test)', 'balls', 'rnem_6_8', 10_000, 2000, 20_000),
+    DataSet('balls and a curtain (R-NEM)', 'balls', 'rnem_curtain', 50_000, 2000, 20_000),
+    DataSet('coloured balls (OP3)', 'balls', 'op3', 50_000, 5000, 20_000),
+    DataSet('active-dSprites (OBAI)', 'sprites', 'active', 50_000, 20_480, 10_000),
+    DataSet('Multi-dSprites on grey', 'sprites', 'multi_on_grey', 60_000, 40_960, 10_000),
+    DataSet('Tetrominoes', 'tetrominoes', 'paper', 60_000, 60_000, 10_000),
     DataSet('Space Invaders (R-NEM)', 'invaders', 'rnem', 50_000, 60, None),
-    DataSet('block stacking (OP3)', 'blocks_stack', 'paper', 60_000, 100, 150),
-    DataSet('pick and place (OP3)', 'blocks_pick_place', 'paper', 10_000, 40, 150),
+    DataSet('block stacking (OP3)', 'blocks_stack', 'paper', 60_000, 400, 150),
+    DataSet('pick and place (OP3)', 'blocks_pick_place', 'paper', 10_000, 240, 150),
     DataSet('like CLEVR, up to 6 things', 'clevr', 'clevr6', 70_000, 40, None),
-    DataSet('like CLEVRER', 'clevr', 'clevrer', 10_000, 2, None),
+    DataSet('like CLEVRER', 'clevr', 'clevrer', 10_000, 4, None),
     DataSet('tabletop with arm', 'tabletop', None, 8000, 40, None),
 )
 
@@ -63,7 +62,8 @@ class Rate:
         frames: that were made.
         made: frames per second in memory.
         per_cpu: frames per second of processor time in memory: what is left where others use the processor too.
-        stored: frames per second when written to a file, from the first to the last byte.
+        stored: frames per second when written to a file, from the start of the processes to the last byte.
+        stored_per_cpu: the same per second of processor time.
         size: bytes on disk of one episode.
         hours, gigabytes: of the whole data set at that rate and size.
     """
@@ -72,6 +72,7 @@ class Rate:
     made: float
     per_cpu: float
     stored: float
+    stored_per_cpu: float
     size: float
     hours: float
     gigabytes: float
@@ -92,7 +93,7 @@ def measure(data: DataSet, workers: int, share: float = 1.0, seed: int = 0) -> R
     part = min(world.part, -(-count // workers))
     parts = [range(start, min(start + part, count)) for start in range(0, count, part)]
     jobs = [(data.world, config, seed, indices) for indices in parts]
-    with multiprocessing.get_context('spawn').Pool(workers) as pool:
+    with start_workers(workers) as pool:
         list(pool.imap_unordered(_make, [(data.world, config, seed, range(1))] * (4 * workers)))  # imports, first use
         start = time.perf_counter()
         done = list(pool.imap_unordered(_make, jobs))
@@ -100,12 +101,18 @@ def measure(data: DataSet, workers: int, share: float = 1.0, seed: int = 0) -> R
         made = frames / (time.perf_counter() - start)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'sample.h5'
-        start = time.perf_counter()
+        start, used = time.perf_counter(), _processor_time()
         generate(path, data.world, config, episodes=count, seed=seed, workers=workers)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, _processor_time() - used
         size = path.stat().st_size / count
-    return Rate(frames, made, frames / cpu, frames / seconds, size, data.episodes * seconds / count / 3600,
-                data.episodes * size / 1e9)
+    return Rate(frames, made, frames / cpu, frames / seconds, frames / used, size,
+                data.episodes * seconds / count / 3600, data.episodes * size / 1e9)
+
+
+def _processor_time() -> float:
+    """Of this process and of those that it started and that ended (s)."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _make(job: tuple[str, Any, int, Iterable[int]]) -> tuple[int, float]:
@@ -132,16 +139,17 @@ def run(args: argparse.Namespace) -> int:
             raise InputError('world', f'some of {known}', name)
     if args.workers < 1 or args.share <= 0:
         raise InputError('workers and share', 'at least 1 and more than 0', (args.workers, args.share))
-    header = ('data set', 'frames', 'made /s', 'wanted /s', 'made /CPU s', 'stored /s', 'kB each', 'episodes', 'hours',
-              'GB')
-    rows = []
+    header = ('data set', 'frames', 'made /s', 'wanted /s', 'made /CPU s', 'stored /s', 'stored /CPU s', 'kB each',
+              'episodes', 'hours', 'GB')
+    rows, load = [], ' '.join(f'{value:.1f}' for value in os.getloadavg())  # before anything is measured
     for data in SETS:
         if not args.worlds or data.world in args.worlds:
             rate = measure(data, args.workers, args.share, args.seed)
-            rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored, rate.size / 1000,
-                         data.episodes, rate.hours, rate.gigabytes))
+            rows.append((data.name, rate.frames, rate.made, data.target, rate.per_cpu, rate.stored,
+                         rate.stored_per_cpu, rate.size / 1000, data.episodes, rate.hours, rate.gigabytes))
     if rows:
-        print(f'{args.workers} processes, seed {args.seed}; hours and GB: projected for the whole data set')
+        print(f'{args.workers} processes on {os.cpu_count()} cores, load {load}, seed {args.seed}; '
+              'hours and GB: projected for the whole data set')
         print(text_table(header, rows), end='\n\n')
     if not args.worlds or 'bags' in args.worlds:
         bags = [(kind, measure_bag(kind, 10 * args.share)) for kind in KINDS]

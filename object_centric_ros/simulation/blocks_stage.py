@@ -141,8 +141,8 @@ def stage_model(stage: Stage) -> mujoco.MjModel:
 
 
 @lru_cache(maxsize=512)
-def physics_model(stage: Stage, shapes: tuple[str, ...], timestep: float = TIMESTEP) -> mujoco.MjModel:
-    """What moves: the surroundings and blocks of these shapes. Shared by all worlds; not to be changed."""
+def physics_model(stage: Stage, shapes: tuple[str, ...]) -> mujoco.MjModel:
+    """What moves: the surroundings and blocks of these shapes. Shared by all worlds; only `run` changes it."""
     s = stage.scale
     geoms = {SHAPES[0]: f'type="box" size="{s} {s} {s}"', SHAPES[1]: f'type="box" size="{2 * s} {s} {s}"',
              SHAPES[2]: f'type="mesh" mesh="{SHAPES[2]}"'}
@@ -150,18 +150,19 @@ def physics_model(stage: Stage, shapes: tuple[str, ...], timestep: float = TIMES
     return mujoco.MjModel.from_xml_string(f"""
 <mujoco>
   <compiler angle="radian"/>
-  <option timestep="{timestep}" tolerance="1e-6"><flag island="disable"/></option>
+  <option tolerance="1e-6"><flag island="disable"/></option>
   <asset>{shape_meshes(s)}<material name="floor"/></asset>
   <worldbody>{stage.surroundings}{blocks}</worldbody>
 </mujoco>""")
 
 
-def run(model: mujoco.MjModel, data: mujoco.MjData, seconds: float) -> None:
-    """Let physics run for some seconds, or until all blocks rest.
+def run(model: mujoco.MjModel, data: mujoco.MjData, seconds: float, timestep: float) -> None:
+    """Let physics run for some seconds in steps of `timestep` (s), or until all blocks rest.
 
     At rest means that what is left out would move no block by more than about `REST_SPEED` times the time left out.
     """
-    steps = round(seconds / model.opt.timestep)
+    model.opt.timestep = timestep
+    steps = round(seconds / timestep)
     for done in range(0, steps, _CHECK):
         mujoco.mj_step(model, data, min(_CHECK, steps - done))
         if np.abs(data.qvel).max(initial=0) < REST_SPEED and np.abs(data.qacc).max(initial=0) < 1000 * REST_SPEED:

@@ -15,7 +15,7 @@ from object_centric_ros.simulation.blocks_stage import TIMESTEP, Block, Stage, p
 from object_centric_ros.simulation.blocks_view import MAX_DRAWN, BlocksView, view_of
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-KEPT = 256
+KEPT = 512
 """MuJoCo data that a world keeps, one for each sequence of shapes: making one takes as long as a picture."""
 
 
@@ -77,8 +77,7 @@ class BlocksWorld:
             seconds: how long.
             timestep: another one than the world's (s).
         """
-        shapes = tuple(block.shape for block in self._blocks)
-        run(physics_model(self.stage, shapes, timestep or self.timestep), self._data, seconds)
+        run(self._model, self._data, seconds, timestep or self.timestep)
 
     def state(self) -> tuple[tuple[Block, ...], NDArray[np.float64]]:
         """Everything that `restore` needs to go on from here exactly."""
@@ -101,7 +100,7 @@ class BlocksWorld:
 
     def _physics(self, blocks: Sequence[Block]) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """The model of some blocks, and data as if they were new; data of blocks of these shapes are reset."""
-        model = physics_model(self.stage, tuple(block.shape for block in blocks), self.timestep)
+        model = physics_model(self.stage, tuple(block.shape for block in blocks))
         data = self._data_of(model)
         mujoco.mj_resetData(model, data)
         return model, data

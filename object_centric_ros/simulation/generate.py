@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,9 @@ from object_centric_ros.datasets.episodes import EpisodeStore, join, parts_folde
 from object_centric_ros.datasets.layout import STANDARD
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation.worlds import WORLDS, World
+
+FEWEST_PARTS = 16
+"""Small sets are cut into so many parts, so that many workers share them."""
 
 
 def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, episodes: int, seed: int = 0,
@@ -48,7 +52,7 @@ def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, epi
     meta = plain({**made.meta(config), 'world': world, 'seed': seed, 'config': to_mapping(config)})
     target, parts = Path(out), parts_folder(out)
     parts.mkdir(parents=True, exist_ok=True)
-    size = made.part
+    size = min(made.part, -(-episodes // FEWEST_PARTS))
     ranges = [range(start, min(start + size, episodes)) for start in range(0, episodes, size)]
     paths = [parts / f'{r.start:08d}-{r.stop:08d}.h5' for r in ranges]
     jobs = [(world, config, meta, r, path) for r, path in zip(ranges, paths, strict=True) if not _usable(path, meta)]
@@ -97,8 +101,17 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
     if workers == 1 or len(jobs) < 2:
         yield from map(_make_part, jobs)
         return
-    with multiprocessing.get_context('spawn').Pool(min(workers, len(jobs))) as pool:
+    with start_workers(min(workers, len(jobs))) as pool:
         yield from pool.imap(_make_part, jobs)
+
+
+def start_workers(count: int) -> Pool:
+    """Processes that make episodes. None of them draws pictures with more than one thread."""
+    return multiprocessing.get_context('spawn').Pool(count, _draw_with_one_thread)
+
+
+def _draw_with_one_thread() -> None:
+    os.environ.setdefault('LP_NUM_THREADS', '0')  # of Mesa's software renderer
 
 
 def _usable(path: Path, meta: dict[str, Any]) -> bool:

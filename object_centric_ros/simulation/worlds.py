@@ -42,7 +42,8 @@ class World:
         meta: config -> JSON-able facts for the file: `generator`, `generator_version` and what readers need.
         fields: field -> what it holds, with shape and units, for the data card.
         presets: name -> changed fields of the configuration, for the papers' data sets.
-        part: episodes that are made together, and that a stopped run may lose.
+        part: episodes that are made together, and that a stopped run may lose; files are joined fastest where it is a
+            multiple of the power of two of small episodes that share a chunk (see `datasets.parts`).
     """
 
     name: str
@@ -61,10 +62,10 @@ WORLDS: dict[str, World] = {world.name: world for world in (
     World('balls', 'bouncing balls (R-NEM A.1; the coloured ones of OP3)', balls.BallsConfig, balls.make_batch,
           balls.meta, balls.FIELDS, balls.PRESETS, part=100),
     World('sprites', 'active-dSprites (OBAI appendix A) and Multi-dSprites', sprites.SpritesConfig,
-          sprites.make_batch, sprites.meta, sprites.FIELDS, sprites.PRESETS, part=500),
+          sprites.make_batch, sprites.meta, sprites.FIELDS, sprites.PRESETS, part=512),
     World('tetrominoes', 'static pictures of three tetrominoes (Multi-Object Datasets)', tetrominoes.TetrominoesConfig,
           tetrominoes.make_batch, tetrominoes.meta, tetrominoes.FIELDS,
-          tetrominoes.PRESETS, part=2000),
+          tetrominoes.PRESETS, part=2048),
     World('invaders', 'Space Invaders played by a script (R-NEM A.2); needs ale-py', invaders.InvadersConfig,
           invaders.make_batch, invaders.meta, invaders.FIELDS, invaders.PRESETS),
     World('blocks_stack', 'a block dropped on others, before and after (OP3 6.5.1)', blocks_stack.StackConfig,

@@ -21,7 +21,7 @@ def test_the_sets_can_be_made() -> None:
 def test_measuring() -> None:
     data = next(d for d in SETS if d.world == 'tetrominoes')
     rate = measure(data, workers=1, share=0.01)
-    assert rate.frames == 200 and rate.made > rate.stored > 0 and rate.per_cpu > 0
+    assert rate.frames == 600 and rate.made > rate.stored > 0 and rate.per_cpu > rate.stored_per_cpu > 0
     assert rate.gigabytes == pytest.approx(rate.size * 60_000 / 1e9)
     assert rate.hours == pytest.approx(60_000 / rate.stored / 3600)
 

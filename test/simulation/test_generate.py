@@ -41,6 +41,7 @@ def one_worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def set_part(monkeypatch: pytest.MonkeyPatch, world: str, part: int) -> None:
     monkeypatch.setitem(worlds.WORLDS, world, dataclasses.replace(worlds.WORLDS[world], part=part))
+    monkeypatch.setattr('object_centric_ros.simulation.generate.FEWEST_PARTS', 1)
 
 
 def test_fields_agree_with_each_other(one_worker: dict[str, Path]) -> None:
@@ -104,7 +105,8 @@ def test_a_stopped_run_goes_on(one_worker: dict[str, Path], world: str, tmp_path
         made.extend(index for _, index in seeds)
         return usual.make_batch(config, seeds)
 
-    monkeypatch.setitem(worlds.WORLDS, world, dataclasses.replace(usual, part=2, make_batch=stop_at_two))
+    set_part(monkeypatch, world, 2)
+    monkeypatch.setitem(worlds.WORLDS, world, dataclasses.replace(worlds.WORLDS[world], make_batch=stop_at_two))
     out = tmp_path / 'out.h5'
     with pytest.raises(KeyboardInterrupt):
         generate(out, world, config, episodes=episodes, seed=SEED)
@@ -137,8 +139,8 @@ def test_a_killed_command_goes_on(one_worker: dict[str, Path], tmp_path: Path) -
         time.sleep(0.01)
     os.killpg(stopped.pid, signal.SIGKILL)
     stopped.wait()
-    assert not (tmp_path / 'k.h5').exists() and len(list(parts.glob('*.h5'))) < 10
-    generate(tmp_path / 'k.h5', 'balls', BallsConfig(steps=30), episodes=500)
+    assert not (tmp_path / 'k.h5').exists() and len(list(parts.glob('*.h5'))) < 16
+    generate(tmp_path / 'k.h5', 'balls', BallsConfig(steps=30), episodes=500, workers=2)
     generate(tmp_path / 'whole.h5', 'balls', BallsConfig(steps=30), episodes=500)
     assert_same(tmp_path / 'k.h5', tmp_path / 'whole.h5')
 
