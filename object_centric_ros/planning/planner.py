@@ -161,7 +161,10 @@ class Planner:
         """Which entity looks like which goal entity [G, E], and by how much their chromaticities differ [G, E]."""
         shades = [chromaticity(np.array(c)) for c in ([e.colour for e in goal.entities], now.hues)]
         difference = np.linalg.norm(shades[0][:, None] - shades[1][None], axis=-1)
-        return np.asarray(difference <= self.config.colour_tolerance), difference
+        # What is partly hidden shows a little of its neighbour, so what is no other's counterpart may differ more.
+        mutual = (difference == difference.min(0)) & (difference == difference.min(1, keepdims=True))
+        limit = np.where(mutual, 1.5, 1.0) * self.config.colour_tolerance
+        return np.asarray(difference <= limit), difference
 
     def _distances(self, goal: Goal, pictures: torch.Tensor, alike: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Distance of pictures [N, G, E]; a thing that looks different cannot fill a goal entity, wherever it is."""
@@ -191,11 +194,28 @@ class Planner:
                 if landing(now.positions, i, wanted[g:g + 1, :2], self.config)[0][0]:
                     return (i, wanted[g, :2]), 1
         elif movable:
-            entity, place, cost, scored = search(
-                movable, lambda which, places: self._score(now, goal, which, places), self.config, rng)
+            def score(which: NDArray[np.intp], places: NDArray[np.float64]) -> NDArray[np.float64]:
+                return self._score(now, goal, which, places)
+            low, high = np.array(self.config.work_area[:2]), np.array(self.config.work_area[2:])
+            entity, place, cost, scored = search(movable, score, self.config, rng)
+            proposed, places = self._proposals(now, match, wanted, movable)
+            places = places.clip(low, high)
+            costs = score(proposed, places)
+            scored += len(costs)
+            if len(costs) and costs.min() < cost:
+                best = int(costs.argmin())
+                entity, place, cost = int(proposed[best]), places[best], float(costs[best])
             if cost < match.cost - self.config.minimum_gain:
-                return (entity, squarely(now.positions, entity, place, self.config)), scored
+                return (entity, squarely(now.positions, entity, place, self.config).clip(low, high)), scored
         return self._make_way(now, match, wanted, under, able, rng), scored
+
+    @staticmethod
+    def _proposals(now: Imagined, match: Match, wanted: NDArray[np.float64], movable: list[int]
+                   ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Moves that random places rarely hit: to where the goal shows the counterpart, and onto each other thing."""
+        moves = [(e, wanted[g, :2]) for g, e in match.partner.items() if e in movable]
+        moves += [(i, place) for i in movable for j, place in enumerate(now.positions[:, :2]) if j != i]
+        return np.array([e for e, _ in moves], int), np.array([xy for _, xy in moves], float).reshape(-1, 2)
 
     def _make_way(self, now: Imagined, match: Match, wanted: NDArray[np.float64], under: list[int | None],
                   able: list[int], rng: np.random.Generator) -> tuple[int, NDArray[np.float64]] | None:

@@ -55,9 +55,14 @@ def table() -> Table:
     return Table(7004, 3)
 
 
-def test_builds_the_goal_of_an_image_with_a_stack(planner: Planner) -> None:
-    table = Table(7009, 3)
-    goal = table.world.goal(9, 2, True)
+@pytest.mark.parametrize(('seed', 'blocks', 'draw'), [
+    (7009, 3, 9),
+    pytest.param(119, 4, [119, 0, 7], id='on a block at the edge of the work area'),
+])
+def test_builds_the_goal_of_an_image_with_a_stack(planner: Planner, seed: int, blocks: int, draw: int | list[int]
+                                                  ) -> None:
+    table = Table(seed, blocks)
+    goal = table.world.goal(np.random.default_rng(draw), 2, True)
     wanted = planner.goal_from_image(table.world.render_goal(goal))
     outcome = BuildLoop(planner, wanted, table.observe, table.act).run()
     reached, errors = table.world.goal_reached(goal)
