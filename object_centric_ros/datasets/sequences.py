@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -106,6 +107,11 @@ class _Batches:
             yield [(int(order[i]), earlier + i) for i in range(first, first + self.batch)]
 
 
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C goes to all processes of a terminal; the one that reads the batches decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class SequenceLoader:
     """Batches of sequences; going through it gives the rest of an epoch, then the next epoch begins.
 
@@ -132,7 +138,8 @@ class SequenceLoader:
                              len(sequences))
         self._batches = _Batches(len(sequences), batch, shuffle, seed, rank, ranks)
         self._loader: DataLoader[Item] = DataLoader(cast('Dataset[Item]', sequences), batch_sampler=self._batches,
-                                                    num_workers=workers, persistent_workers=workers > 0)
+                                                    num_workers=workers, persistent_workers=workers > 0,
+                                                    worker_init_fn=_leave_interrupts)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
