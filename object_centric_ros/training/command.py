@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
+import sys
 
 import torch
 
 from object_centric_ros.config import load_yaml
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.registry import build_model
-from object_centric_ros.training.data import Episodes
+from object_centric_ros.training.data import Episodes, TrainingFiles
+from object_centric_ros.training.processes import Processes
 from object_centric_ros.training.settings import TrainingConfig
 from object_centric_ros.training.trainer import Trainer
+from object_centric_ros.training.watch import Diverged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `object-centric train`."""
     parser.add_argument('--config', required=True, help='YAML file of the run, e.g. config/train/tabletop_parts.yaml')
-    parser.add_argument('--data', required=True, help='HDF5 file of training episodes (object-centric generate)')
+    parser.add_argument('--data', required=True, nargs='+',
+                        help='HDF5 files of training episodes (object-centric generate)')
     parser.add_argument('--validation', required=True, help='HDF5 file of held-out episodes')
     parser.add_argument('--out', required=True, help='folder of the run; a run found there is continued')
-    parser.add_argument('--minutes', type=float, default=60.0, help='training time of all calls together')
+    parser.add_argument('--minutes', type=float, default=60.0, help='training time of all calls together, for stages '
+                        'without a number of steps')
+    parser.add_argument('--pause', type=float, default=math.inf, metavar='MINUTES',
+                        help='stop after so many minutes; the same command goes on')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--threads', type=int, default=0,
                         help='CPU threads; 0 leaves the default. Use 1 beside other work')
@@ -31,31 +39,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; prints the last validation."""
+    """Train; prints the last validation. 0: done, 3: diverged, 130: stopped before."""
     if args.minutes <= 0:
         raise InputError('--minutes', 'a positive number', args.minutes)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
+    if args.pause <= 0:
+        raise InputError('--pause', 'a positive number', args.pause)
+    processes = Processes('cpu' if args.device == 'cpu' or not torch.cuda.is_available() else 'cuda')
+    try:
+        return _train(args, processes)
+    finally:
+        processes.close()
+
+
+def _device(name: str, processes: Processes) -> str:
+    """The device of this process: each of a machine has a GPU of its own."""
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if name == 'cuda':
+        name = f'cuda:{processes.local}'
+    if name.startswith('cuda'):
+        torch.cuda.set_device(name)
+    return name
+
+
+def _train(args: argparse.Namespace, processes: Processes) -> int:
+    device = _device(args.device, processes)
     config = load_yaml(TrainingConfig, args.config)
     action_format = build_model(config.model).action_format
-    data = Episodes(args.data, config.object_height, args.episodes, action_format)
+    data = TrainingFiles(args.data, action_format, config.object_height, args.episodes)
     held_out = Episodes(args.validation, config.object_height, None, action_format)
-    seeds = [episodes.store.meta.get('seed') for episodes in (data, held_out)]
-    if os.path.samefile(args.data, args.validation) or (seeds[0] is not None and seeds[0] == seeds[1]):
-        raise InputError('--validation', 'other episodes than those of training, and of another seed',
-                         f'{args.validation}, seed {seeds[1]}')
-    trainer = Trainer(config, data, held_out, args.out, args.minutes, device, args.initial)
-    print(f'{sum(p.numel() for p in trainer.model.parameters()):,} parameters, {len(data)} episodes, device {device}, '
-          f'{torch.get_num_threads()} threads, from minute {trainer.progress["seconds"] / 60:.1f} of {args.minutes:g}',
-          flush=True)
+    held_seed = held_out.store.meta.get('seed')
+    for store in data.stores:
+        seed = store.meta.get('seed')
+        if os.path.samefile(store.path, args.validation) or (seed is not None and seed == held_seed):
+            raise InputError('--validation', 'other episodes than those of training, and of another seed',
+                             f'{args.validation}, seed {held_seed}')
+    trainer = Trainer(config, data, held_out, args.out, args.minutes, device, args.initial, processes, args.pause)
+    if processes.first:
+        print(f'{sum(p.numel() for p in trainer.model.parameters()):,} parameters, {len(data)} episodes, device '
+              f'{device}, {processes.count} processes of {torch.get_num_threads()} threads, from step '
+              f'{trainer.progress["steps"]}, minute {trainer.progress["seconds"] / 60:.1f}', flush=True)
 
     def stop(signum: int, frame: object) -> None:
         trainer.stop = True
+        signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    for key, value in trainer.run().items():
+    try:
+        result = trainer.run()
+    except Diverged as error:
+        if processes.first:
+            print(f'object-centric train: {error}', file=sys.stderr)
+        return 3
+    for key, value in result.items():
         print(f'{key:>12} {value:.5f}')
-    if trainer.stop:
-        print(f'stopped at minute {trainer.progress["seconds"] / 60:.1f}; the same command goes on from there')
+    if trainer.stop and processes.first:
+        print(f'stopped at step {trainer.progress["steps"]}, minute {trainer.progress["seconds"] / 60:.1f}; the same '
+              'command goes on from there')
     return 130 if trainer.stop else 0

@@ -1,15 +1,87 @@
-"""Losses of the stages that only PARTS has, beside the papers' own; means per pixel, so that their sizes compare."""
+"""What a stage minimises: the papers' own objectives, and stages that only PARTS has."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from object_centric_ros.datasets.sequences import Item
 from object_centric_ros.models.belief import Belief
-from object_centric_ros.models.cycle import Terms, gaussian_noise
+from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
 from object_centric_ros.models.initial import PARKED
-from object_centric_ros.models.parts import Parts
+from object_centric_ros.models.likelihood import LIKELIHOODS
+from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.training.data import as_colour, film, single_images
+from object_centric_ros.training.settings import Stage
+
+Pairs = tuple[Belief, Belief, Tensor]
+
+
+@dataclass
+class Draw:
+    """One batch and the random numbers of its loss.
+
+    Attributes:
+        item: of the loader; empty for the objective 'dynamics'.
+        step: optimisation steps so far.
+        rng: choices that all batches of an optimisation step share.
+        generator: noise of this batch alone.
+        shard, shards: which of the batches of this step it is, over all processes.
+    """
+
+    item: Item
+    step: int
+    rng: np.random.Generator
+    generator: torch.Generator
+    shard: int = 0
+    shards: int = 1
+
+
+def override(model: CycleModel, config: ModelConfig, stage: Stage | None) -> None:
+    """A stage's likelihood and KL weight for PARTS; None puts back what the configuration says."""
+    if isinstance(model, Parts) and isinstance(config, PartsConfig):
+        likelihood, beta = (stage.likelihood, stage.beta) if stage else ('', -1.0)
+        model.likelihood = LIKELIHOODS[likelihood or config.likelihood](config.sigma)
+        model.config = replace(config, beta=beta) if beta >= 0 else config
+
+
+def stage_loss(model: CycleModel, stage: Stage, draw: Draw, autocast: torch.autocast, pairs: Pairs | None = None
+               ) -> tuple[Tensor, Terms]:
+    """The loss of a batch by the objective of a stage: a scalar, and numbers to log.
+
+    Args:
+        pairs: inferred beliefs, for the objective 'dynamics' (see `inferred`).
+    """
+    device = next(model.parameters()).device
+    if stage.objective == 'dynamics':
+        assert isinstance(model, Parts) and pairs is not None
+        before, after, told = pairs
+        chosen = draw.rng.integers(0, len(told), draw.shards * stage.batch)[draw.shard * stage.batch:][:stage.batch]
+        rows = torch.from_numpy(chosen).to(device)
+        return dynamics_loss(model, before.map(lambda x: x[rows]), after.map(lambda x: x[rows]), told[rows])
+    if stage.objective == 'frames':
+        assert isinstance(model, Parts)
+        images = as_colour(single_images(draw.item, stage.arm_fraction).to(device))
+        images = images.contiguous(memory_format=torch.channels_last)
+        return frames_loss(model, images, draw.generator, autocast, stage.rounds)
+    frames, actions = film(draw.item, draw.rng, stage.arm_fraction, stage.still_fraction)
+    rgb = as_colour(frames.to(device))
+    actions = None if actions is None else actions.to(device)
+    if stage.objective == 'paper':
+        images = model.observe(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
+        with autocast:
+            return model.episode_loss(images, actions, draw.step, draw.generator)
+    assert isinstance(model, Parts)
+    observed = rgb.shape[1]
+    if draw.rng.random() < stage.unobserved:
+        observed = int(draw.rng.integers(1, observed))
+    with autocast:
+        loss, terms = model.sequence_loss(rgb, actions, draw.generator, observed)
+    return loss / rgb[0, 0, 0].numel(), terms
 
 
 def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autocast: torch.autocast,

@@ -1,4 +1,7 @@
-"""The state of an unfinished run on disk: weights, optimiser, random streams, position in the schedule. No pickles."""
+"""The state of an unfinished run on disk: weights, optimiser, position in the schedule and in the data. No pickles.
+
+Random numbers are made from the seed and the number of the step, so there are no streams to keep.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import os
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -14,21 +16,17 @@ from safetensors.torch import save_file
 from object_centric_ros.errors import InputError
 
 
-def save_state(path: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator,
-               rng: np.random.Generator, progress: dict[str, Any]) -> None:
-    """Write everything a later `load_state` needs to go on with the same random numbers; atomic."""
+def save_state(path: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    """Write everything that a later `load_state` needs to go on; atomic."""
     tensors = {f'model.{k}': v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     for index, entry in optimiser.state_dict()['state'].items():
         tensors |= {f'optimiser.{index}.{k}': v.detach().cpu().contiguous().clone() for k, v in entry.items()}
-    tensors['generator'] = generator.get_state()
-    header = {'rng': json.dumps(rng.bit_generator.state), 'progress': json.dumps(progress)}
-    save_file(tensors, f'{path}.partial', header)
+    save_file(tensors, f'{path}.partial', {'progress': json.dumps(progress)})
     os.replace(f'{path}.partial', path)
 
 
-def load_state(path: str, model: torch.nn.Module, generator: torch.Generator, rng: np.random.Generator
-               ) -> tuple[dict[int, dict[str, torch.Tensor]], dict[str, Any]]:
-    """Restore a run in place; returns the optimiser's entries and the progress.
+def load_state(path: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore model and optimiser in place; returns the progress.
 
     Raises:
         InputError: the file is damaged or belongs to another model.
@@ -38,21 +36,16 @@ def load_state(path: str, model: torch.nn.Module, generator: torch.Generator, rn
             header = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
-        progress = json.loads(header['progress'])
-        rng.bit_generator.state = json.loads(header['rng'])
-        generator.set_state(tensors['generator'])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as e:
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith('optimiser.'):
+                _, index, name = key.split('.', 2)
+                entries.setdefault(int(index), {})[name] = value
+        parameters = [p for group in optimiser.param_groups for p in group['params']]
+        for index, entry in entries.items():  # in the memory layout of the parameter, as if they had never been away
+            like = parameters[index]
+            entry |= {k: torch.empty_like(like).copy_(v) for k, v in entry.items() if v.shape == like.shape}
+        optimiser.load_state_dict(optimiser.state_dict() | {'state': entries})
+        return json.loads(header['progress'])
+    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as e:
         raise InputError(f'training state {path}', 'a state of a run with this configuration', e) from e
-    entries: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith('optimiser.'):
-            _, index, name = key.split('.', 2)
-            entries.setdefault(int(index), {})[name] = value
-    return entries, progress
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, entries: dict[int, dict[str, torch.Tensor]]) -> None:
-    """Put saved entries into a fresh optimiser of the same parameters."""
-    state = optimiser.state_dict()
-    state['state'] = entries
-    optimiser.load_state_dict(state)

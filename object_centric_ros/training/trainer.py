@@ -1,40 +1,41 @@
-"""The training loop: stages under a time budget, checkpoints, resume, validation, TensorBoard."""
+"""The training loop: stages by steps or by the clock, checkpoints, resume, validation, one process or many."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from torch.utils.data import default_collate
 
 from object_centric_ros import __version__
 from object_centric_ros.config import to_mapping
+from object_centric_ros.datasets.sequences import Item, SequenceLoader
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.validate import validate
-from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.cycle import Terms
-from object_centric_ros.models.likelihood import LIKELIHOODS
-from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.models.parts import Parts
 from object_centric_ros.models.registry import build_model
-from object_centric_ros.training.data import Episodes, as_image
-from object_centric_ros.training.objectives import dynamics_loss, frames_loss
+from object_centric_ros.training.data import Episodes, TrainingFiles, as_image, endless
+from object_centric_ros.training.inferred import inferred_pairs
+from object_centric_ros.training.objectives import Draw, Pairs, override, stage_loss
+from object_centric_ros.training.processes import Processes
+from object_centric_ros.training.runlog import RunLog, slot_rows
 from object_centric_ros.training.settings import Stage, TrainingConfig
-from object_centric_ros.training.state import load_state, restore_optimiser, save_state
+from object_centric_ros.training.state import load_state, save_state
+from object_centric_ros.training.watch import Diverged, Watch, not_finite
 
 OPTIMISERS: dict[str, Any] = {'adam': torch.optim.Adam, 'rmsprop': torch.optim.RMSprop}
-
-
-class Diverged(RuntimeError):
-    """The loss or a gradient is not finite; the last good checkpoint stays."""
+LOG_EVERY = 50
+NOISE, CHOICES, HELD_OUT, BELIEFS = range(4)
+"""Streams of random numbers."""
 
 
 class Trainer:
@@ -45,204 +46,272 @@ class Trainer:
         data: training episodes.
         held_out: validation episodes.
         folder: where the run lives; a state found there is resumed.
-        minutes: budget of the whole run, all calls together.
+        minutes: budget of the stages that have no number of steps, all calls together.
         device: torch device.
         initial: a model file to start from instead of random weights (fine-tuning).
+        processes: of this run.
+        pause: stop after so many minutes of this call, to be continued by another one.
     """
 
-    def __init__(self, config: TrainingConfig, data: Episodes, held_out: Episodes, folder: str, minutes: float,
-                 device: str = 'cpu', initial: str | None = None) -> None:
+    def __init__(self, config: TrainingConfig, data: TrainingFiles, held_out: Episodes, folder: str, minutes: float,
+                 device: str = 'cpu', initial: str | None = None, processes: Processes | None = None,
+                 pause: float = math.inf) -> None:
         self.config, self.data, self.held_out, self.folder = config, data, held_out, folder
-        self.budget = 60 * minutes
-        for episodes in (data, held_out):
-            size, wanted = episodes.frames.shape[2:4], config.model.image_size
+        self.processes = processes or Processes(device)
+        self.budget, self.deadline = 60 * minutes, time.monotonic() + 60 * pause
+        for store in (*data.stores, held_out.store):
+            size, wanted = store.image_shape[:2], config.model.image_size
             if size != (wanted, wanted):
-                raise InputError(f'{episodes.store.path}: frames', f'{wanted}x{wanted} pixels, the image_size of the '
-                                 'model', f'{size[0]}x{size[1]}')
+                raise InputError(f'{store.path}: frames', f'{wanted}x{wanted} pixels, the image_size of the model',
+                                 f'{size[0]}x{size[1]}')
         torch.set_flush_denormal(True)  # far tails of masks make denormal gradients, which are several times slower
         self.device = torch.device(device)
         os.makedirs(folder, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.model = build_model(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = build_model(config.model).to(self.device, memory_format=layout)  # type: ignore[call-overload]
         if initial:
             start, _ = load_model(initial)
             try:
                 self.model.load_state_dict(start.state_dict())
             except RuntimeError as e:
                 raise InputError(f'checkpoint {initial}', "the configuration's tensors", e) from e
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        self.rng = np.random.default_rng(config.seed)
+        if config.compile:
+            for part in self.model.children():
+                part.compile()
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == 'bfloat16')
         self.progress: dict[str, Any] = {'stage': 0, 'step': 0, 'seconds': 0.0, 'stage_seconds': 0.0, 'steps': 0}
         self.optimiser = self._optimiser()
-        self.state_path = os.path.join(folder, 'state.safetensors')
+        self.state_path, self.best_path = (os.path.join(folder, f'{n}.safetensors') for n in ('state', 'best'))
         if os.path.exists(self.state_path):
-            entries, self.progress = load_state(self.state_path, self.model, self.generator, self.rng)
-            restore_optimiser(self.optimiser, entries)
-        self.pairs: tuple[Belief, Belief, Tensor] | None = None
+            self.progress = load_state(self.state_path, self.model, self.optimiser)
+        self.watch = Watch(**self.progress.get('watch', {}))
+        self.loader: SequenceLoader | None = None
+        self.batches: Iterator[Item] | None = None
+        self.pairs: Pairs | None = None
         self.stop = False
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        return OPTIMISERS[self.config.optimiser](self.model.parameters(), lr=1e-4)
+        return OPTIMISERS[self.config.optimiser]((p for p in self.model.parameters() if p.requires_grad), lr=1e-4)
+
+    def _seed(self, stream: int, *numbers: int) -> int:
+        return int(np.random.SeedSequence((self.config.seed, stream, *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
     def run(self) -> dict[str, float]:
-        """Train until the budget is spent; returns the last validation, or nothing after `stop` was set."""
-        total = sum(s.share for s in self.config.stages)
-        with SummaryWriter(self.folder) as board:
-            while self.progress['stage'] < len(self.config.stages):
-                stage = self.config.stages[self.progress['stage']]
-                self._stage(stage, self.budget * stage.share / total, board)
+        """Train to the end of the last stage; returns the last validation, or nothing after `stop` was set."""
+        stages = self.config.stages
+        with RunLog(self.folder, self.progress['steps'], self.processes.first) as self.log:
+            while self.progress['stage'] < len(stages):
+                stage = stages[self.progress['stage']]
+                self._open(stage)
+                self._stage(stage)
+                override(self.model, self.config.model, None)
                 if self.stop:
                     self._save()
                     return {}
-                self.progress |= {'stage': self.progress['stage'] + 1, 'step': 0, 'stage_seconds': 0.0}
-                self.optimiser = self._optimiser()
-                self._save()
-            result = self._validate(board, len(self.held_out))
+                self._next_stage()
+            result = self._validate(len(self.held_out))
         self._save(result)
         return result
 
-    def _stage(self, stage: Stage, seconds: float, board: SummaryWriter) -> None:
-        bar = tqdm(total=round(seconds), initial=round(self.progress['stage_seconds']), unit='s', desc=stage.objective,
-                   mininterval=5)
-        self._override(stage.likelihood, stage.beta)
+    def _open(self, stage: Stage) -> None:
+        """Get ready for a stage, or for what is left of it."""
+        override(self.model, self.config.model, stage)
+        self.loader = self.batches = self.pairs = None
         if stage.objective == 'dynamics':
-            self._inferred_pairs(stage)  # before the clock of the stage starts
-        last_save = last_validation = time.monotonic()
-        while self.progress['stage_seconds'] < seconds and not self.stop:
+            assert isinstance(self.model, Parts)
+            self.pairs = inferred_pairs(self.model, self.data, stage.episodes, self.autocast, self._seed(BELIEFS),
+                                        not self.processes.first)
+            return
+        single = stage.objective == 'frames'
+        clips = self.data.clips(1 if single else stage.horizon, stage.stride, stage.arm_fraction > 0, not single)
+        self.loader = SequenceLoader(clips, stage.batch * stage.accumulate, True, self.config.seed, self.config.workers,
+                                     self.processes.rank, self.processes.count)
+        if self.progress.get('loader'):
+            self.loader.load_state_dict(self.progress['loader'])
+        self.batches = endless(self.loader)
+
+    def _next_stage(self) -> None:
+        self.progress |= {'stage': self.progress['stage'] + 1, 'step': 0, 'stage_seconds': 0.0, 'loader': None}
+        self.watch, self.loader = Watch(), None
+        self.optimiser = self._optimiser()
+        self._save()
+
+    def _stage(self, stage: Stage) -> None:
+        shares = sum(s.share for s in self.config.stages if not s.steps)
+        seconds = math.inf if stage.steps else self.budget * stage.share / shares
+        total, key = (stage.steps, 'step') if stage.steps else (seconds, 'stage_seconds')
+        self.log.open_bar(stage.objective, total, self.progress[key], 'step' if stage.steps else 's')
+        last_save = last_validation = last_log = time.monotonic()
+        while True:
+            # the first process's clock and anybody's wish to stop are everybody's
+            clock = self.progress['stage_seconds'] / seconds if self.processes.first else 0.0
+            asked = float(self.stop or time.monotonic() > self.deadline)
+            save, look = (float(self.processes.first and time.monotonic() - last > every) for last, every in (
+                (last_save, self.config.checkpoint_every), (last_validation, self.config.validate_every)))
+            clock, asked, save, look = self.processes.agree([clock, asked, save, look], self.device)
+            done = self.progress['step'] / stage.steps if stage.steps else clock
+            self.stop = bool(asked)
+            if done >= 1 or self.stop:
+                break
             began = time.monotonic()
-            self._rate(stage, self.progress['stage_seconds'] / seconds)
-            self.model.train()
-            loss, terms = self._loss(stage)
-            self._step(loss, terms)
+            loss, terms = self.step(stage, done)
             spent = time.monotonic() - began
-            for key in ('stage_seconds', 'seconds'):
-                self.progress[key] += spent
-            self.progress['step'] += 1
-            self.progress['steps'] += 1
-            bar.update(max(0, round(self.progress['stage_seconds']) - bar.n))
-            if self.progress['step'] % 50 == 0:
-                self._log(board, {'loss': loss.item(), **terms, 'seconds': self.progress['seconds']})
-                bar.set_postfix({k: f'{v:.4g}' for k, v in list(terms.items())[:3]})
-            if time.monotonic() - last_save > self.config.checkpoint_every:
+            self.progress['stage_seconds'] += spent
+            self.progress['seconds'] += spent
+            self.log.advance(self.progress[key])
+            if self.progress['step'] % LOG_EVERY == 0:
+                now = time.monotonic()
+                self._log({'loss': loss, **self._mean_terms(terms), 'rate': self.optimiser.param_groups[0]['lr'],
+                           'steps_per_second': LOG_EVERY / (now - last_log), 'seconds': self.progress['seconds']})
+                last_log = now
+            if save:
                 self._save()
                 last_save = time.monotonic()
-            if time.monotonic() - last_validation > self.config.validate_every:
-                self._validate(board, self.config.validation_episodes)
+            every = self.config.validate_steps
+            if self.progress['step'] % every == 0 if every else look:
+                self._validate(self.config.validation_episodes)
+                ended = self._held_out(stage)
                 last_validation = time.monotonic()
-        bar.close()
-        self._override('', -1.0)
-
-    def _override(self, likelihood: str, beta: float) -> None:
-        """A likelihood and a KL weight for a stage of PARTS; '' and a negative number are the model's."""
-        config = self.config.model
-        if isinstance(self.model, Parts) and isinstance(config, PartsConfig):
-            self.model.likelihood = LIKELIHOODS[likelihood or config.likelihood](config.sigma)
-            self.model.config = replace(config, beta=beta) if beta >= 0 else config
+                if ended:
+                    break
+        self.log.close_bar()
 
     def _rate(self, stage: Stage, done: float) -> None:
         step = self.progress['step']
-        fall = 0.5 ** (step / stage.half_life) if stage.half_life else min(1.0, max(0.05, (1 - done) / 0.3))
-        rate = stage.lr * min(1.0, (step + 1) / stage.warmup) * fall
+        falls = {'linear': min(1.0, max(0.05, (1 - done) / 0.3)), 'cosine': (1 + math.cos(math.pi * done)) / 2,
+                 'none': 1.0}
+        fall = 0.5 ** (step / stage.half_life) if stage.half_life else falls[stage.decay]
+        rate = stage.lr * min(1.0, (step + 1) / stage.warmup) * fall * self.watch.factor
         for group in self.optimiser.param_groups:
             group['lr'] = rate
 
-    def _loss(self, stage: Stage) -> tuple[Tensor, Terms]:
-        if stage.objective == 'paper':
-            rgb, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction,
-                                               stage.still_fraction)
-            images = self.model.observe(rgb.to(self.device).flatten(0, 1)).unflatten(0, rgb.shape[:2])
-            told = actions.to(self.device) if actions.numel() else None
-            with self.autocast:
-                return self.model.episode_loss(images, told, self.progress['steps'], self.generator)
-        assert isinstance(self.model, Parts)
-        if stage.objective == 'frames':
-            images = self.data.images(self.rng, stage.batch, stage.arm_fraction).to(self.device)
-            images = images.contiguous(memory_format=torch.channels_last)
-            return frames_loss(self.model, images, self.generator, self.autocast, stage.rounds)
-        if stage.objective == 'dynamics':
-            before, after, actions = self._inferred_pairs(stage)
-            rows = torch.from_numpy(self.rng.integers(0, len(actions), stage.batch)).to(self.device)
-            pick = [Belief(b.mean[rows], b.log_std[rows], b.memory[rows]) for b in (before, after)]
-            return dynamics_loss(self.model, pick[0], pick[1], actions[rows])
-        images, actions = self.data.sequences(self.rng, stage.batch, stage.horizon, stage.arm_fraction,
-                                              stage.still_fraction)
-        observed = images.shape[1]
-        if self.rng.random() < stage.unobserved:
-            observed = int(self.rng.integers(1, observed))
-        with self.autocast:
-            loss, terms = self.model.sequence_loss(images.to(self.device), actions.to(self.device), self.generator,
-                                                   observed)
-        return loss / images[0, 0, 0].numel(), terms
+    def _item(self, stage: Stage) -> Item:
+        return next(self.batches) if self.batches is not None else {}
 
-    @torch.no_grad()
-    def _inferred_pairs(self, stage: Stage) -> tuple[Belief, Belief, Tensor]:
-        """Beliefs of neighbouring frames, inferred once and kept: (before, after, action)."""
-        if self.pairs is None:
-            self.model.eval()
-            n = min(stage.episodes, len(self.data))
-            beliefs = []
-            for begin in tqdm(range(0, n, 40), desc='inferring beliefs', mininterval=5):
-                frames = self.data.frames[begin:min(begin + 40, n)]
-                images = as_image(frames.reshape(-1, *frames.shape[2:])).to(self.device)
-                with self.autocast:
-                    belief = self.model.infer(images, generator=self.generator, feedback=False)
-                beliefs.append(belief)
-            t = self.data.frames.shape[1]
-
-            def pairs(which: slice) -> Belief:
-                parts = [torch.cat([getattr(b, k) for b in beliefs]).unflatten(0, (n, t))[:, which].flatten(0, 1)
-                         for k in ('mean', 'log_std', 'memory')]
-                return Belief(*parts)
-            actions = torch.from_numpy(self.data.actions(slice(0, n))).flatten(0, 1).to(self.device)
-            self.pairs = pairs(slice(0, t - 1)), pairs(slice(1, t)), actions
-        return self.pairs
-
-    def _step(self, loss: Tensor, terms: Terms) -> None:
+    def step(self, stage: Stage, done: float) -> tuple[float, list[Terms]]:
+        """One optimisation step, `done` of the way through the stage: its loss and the terms of each of its batches."""
+        self._rate(stage, done)
+        self.model.train()
+        item, count = self._item(stage), stage.accumulate
+        shards, number = count * self.processes.count, self.progress['steps']
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        if not (torch.isfinite(norm) and torch.isfinite(loss)):
-            bad = [k for k, v in terms.items() if not np.isfinite(v)] or ['gradient']
-            raise Diverged(f'stage {self.progress["stage"]}, step {self.progress["step"]}: {", ".join(bad)} not finite'
-                           f'; the last good state is {self.state_path}')
+        # what changes without gradients, such as the multiplier of GECO, moves by the mean over the batches
+        fixed = [p for p in self.model.parameters() if not p.requires_grad] if shards > 1 else []
+        before, moved = [p.detach().clone() for p in fixed], [torch.zeros_like(p) for p in fixed]
+        total, terms = torch.zeros((), device=self.device), []
+        for i in range(count):
+            part = {k: v[i * stage.batch:(i + 1) * stage.batch] for k, v in item.items()}
+            shard = self.processes.rank * count + i
+            generator = torch.Generator(self.device).manual_seed(self._seed(NOISE, number, shard))
+            rng = np.random.default_rng(self._seed(CHOICES, number))
+            loss, said = stage_loss(self.model, stage, Draw(part, number, rng, generator, shard, shards), self.autocast,
+                                    self.pairs)
+            (loss / count).backward()
+            total += loss.detach() / count
+            terms.append(said)
+            with torch.no_grad():
+                for p, old, move in zip(fixed, before, moved, strict=True):
+                    move += (p - old) / count
+                    p.copy_(old)
+        total = self.processes.average_gradients(self.model, total)
+        self.processes.average(moved)
+        with torch.no_grad():
+            for p, move in zip(fixed, moved, strict=True):
+                p += move
+        self._take(total, terms)
+        return float(total), terms
+
+    def _take(self, loss: torch.Tensor, terms: list[Terms]) -> None:
+        """Clip and step, unless something is wrong."""
+        try:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip, error_if_nonfinite=True)
+            good = bool(torch.isfinite(loss))
+        except RuntimeError:  # before any gradient was scaled
+            good = False
+        if not good:
+            everyone = [t for given in self.processes.gather(terms) for t in given]
+            self._give_up(f'{not_finite(self.model, loss, everyone)} not finite')
+        if found := self.watch.step(float(loss), terms[-1], self.config.diverged):
+            self._give_up(found)
         self.optimiser.step()
+        self.progress['step'] += 1
+        self.progress['steps'] += 1
 
-    def _log(self, board: SummaryWriter, values: dict[str, float], prefix: str = 'train') -> None:
-        step = self.progress['steps']
-        for key, value in values.items():
-            board.add_scalar(f'{prefix}/{key}', value, step)
-        with open(os.path.join(self.folder, 'log.jsonl'), 'a', encoding='utf-8') as f:
-            f.write(json.dumps({'kind': prefix, 'stage': self.progress['stage'], 'step': step, **values}) + '\n')
+    def _give_up(self, what: str) -> None:
+        kept = 'the last good state is ' + self.state_path if os.path.exists(self.state_path) else 'no state was saved'
+        raise Diverged(f'stage {self.progress["stage"]}, step {self.progress["step"]}: {what}; {kept}')
 
-    def _validate(self, board: SummaryWriter, episodes: int) -> dict[str, float]:
+    def _mean_terms(self, terms: list[Terms]) -> Terms:
+        everyone = [t for given in self.processes.gather(terms) for t in given]
+        return {k: float(np.mean([t[k] for t in everyone if k in t])) for k in dict.fromkeys(
+            k for t in everyone for k in t)}
+
+    def _log(self, values: dict[str, float], kind: str = 'train') -> None:
+        self.log.write(kind, self.progress['stage'], self.progress['steps'], values)
+        if kind == 'train':
+            self.log.show(values)
+
+    def _validate(self, episodes: int) -> dict[str, float]:
+        """Metrics of the first held-out episodes; {} in all processes but the first."""
+        if not self.processes.first:
+            return {}
         with self.autocast:
             result = validate(self.model, self.held_out, episodes)
-        self._log(board, {**result, 'seconds': self.progress['seconds']}, 'validation')
-        images = as_image(self.held_out.frames[:4, 0]).to(self.device)
-        with torch.no_grad():
-            generator = torch.Generator(self.device).manual_seed(0)
-            scene = self.model.scene(self.model.infer(self.model.observe(images), generator=generator))
-        slots = (scene.masks[:, :, None] * scene.colours).clamp(0, 1)
-        slots = torch.cat([scene.image[:, None].clamp(0, 1), slots], 1).expand(-1, -1, 3, -1, -1)
-        rows = torch.cat([images[:, None], slots], 1).flatten(0, 1)
-        board.add_images('slots', rows, self.progress['steps'])
+            rows = slot_rows(self.model, as_image(self.held_out.frames[:4, 0]).to(self.device))
+        self._log({**result, 'seconds': self.progress['seconds']}, 'validation')
+        self.log.images('slots', rows.float(), self.progress['steps'])
         return result
+
+    def _held_out(self, stage: Stage) -> bool:
+        """Take the stage's loss on held-out episodes; whether the stage has to end, with the best weights."""
+        if not stage.patience:
+            return False
+        loss = self.processes.from_first(self.held_out_loss(stage) if self.processes.first else 0.0)
+        best, ended = self.watch.validated(loss, stage.patience, stage.plateau)
+        self._log({'loss': loss, 'best': self.watch.best}, 'held_out')
+        if best and self.processes.first:
+            save_model(self.best_path, self.model, self.record())
+        self.processes.gather(None)  # now the file is there for all
+        if ended:
+            self.model.load_state_dict(load_model(self.best_path)[0].state_dict())
+        return ended
+
+    def held_out_loss(self, stage: Stage) -> float:
+        """The objective of a stage on the first windows of held-out episodes, with the same noise each time."""
+        files = TrainingFiles([self.held_out.store.path], self.data.action_format, self.data.height)
+        single = stage.objective == 'frames'
+        clips = files.clips(1 if single else stage.horizon, stage.stride, False, not single)
+        windows = range(0, len(clips), len(clips) // len(files))[:self.config.validation_episodes]
+        self.model.eval()
+        losses, weights = [], []
+        for begin in range(0, len(windows), stage.batch):
+            items = [clips[window, 0] for window in windows[begin:begin + stage.batch]]
+            generator = torch.Generator(self.device).manual_seed(self._seed(HELD_OUT, begin))
+            rng = np.random.default_rng(self._seed(HELD_OUT, begin))
+            draw = Draw(default_collate(items), self.progress['steps'], rng, generator)
+            losses.append(stage_loss(self.model, stage, draw, self.autocast)[0].item())
+            weights.append(len(items))
+        return float(np.average(losses, weights=weights))
 
     def record(self, result: dict[str, float] | None = None) -> dict[str, Any]:
         """How these weights came to be; written into the model file and beside it."""
+        camera = next((store.camera for store in self.data.stores if 'camera' in store.meta), None)
         return {'version': __version__, 'training': to_mapping(self.config), 'steps': self.progress['steps'],
                 'minutes': round(self.progress['seconds'] / 60, 1), 'device': self._device_name(),
-                'threads': torch.get_num_threads(), 'torch': torch.__version__, 'episodes': len(self.data),
-                'data': {k: v for k, v in self.data.store.meta.items()
-                         if k in ('generator', 'version', 'seed', 'format')},
-                'validation': result or {}} | ({'camera': self.data.camera.to_dict()} if self.data.camera else {})
+                'processes': self.processes.count, 'threads': torch.get_num_threads(), 'torch': torch.__version__,
+                'episodes': len(self.data), 'data': self.data.facts, 'validation': result or {}
+                } | ({'camera': camera.to_dict()} if camera else {})
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else f'CPU {platform.machine()}'
 
     def _save(self, result: dict[str, float] | None = None) -> None:
-        save_state(self.state_path, self.model, self.optimiser, self.generator, self.rng, self.progress)
+        """Keep the run as it is, unless the last losses are out of bounds."""
+        if not self.processes.first or self.watch.suspicious(self.config.diverged, 5):
+            return
+        self.progress |= {'watch': self.watch.state(), 'loader': self.loader.state_dict() if self.loader else None}
+        save_state(self.state_path, self.model, self.optimiser, self.progress)
         record = self.record(result)
         save_model(os.path.join(self.folder, 'model.safetensors'), self.model, record)
         with open(os.path.join(self.folder, 'model.json'), 'w', encoding='utf-8') as f:
