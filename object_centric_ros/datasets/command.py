@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -19,33 +20,33 @@ from object_centric_ros.datasets.media import clevrer, media
 from object_centric_ros.datasets.multi_object import multi_object
 from object_centric_ros.datasets.preview import preview
 from object_centric_ros.datasets.rnem import PARTS, rnem
-from object_centric_ros.datasets.sources import Source, View, save
+from object_centric_ros.datasets.sources import Source, View, save, together
 from object_centric_ros.errors import InputError
 
 
-def _bag(args: argparse.Namespace, view: View) -> Source:
+def _bag(path: str, args: argparse.Namespace, view: View) -> Source:
     from object_centric_ros.datasets.bags import BagOptions, bag
 
     given = {'images': args.image_topic, 'joints': args.joint_topic, 'actions': args.action_topic, 'steps': args.steps,
              'rate': args.rate, 'settle': args.settle, 'pause': args.pause}
-    return bag(args.path, BagOptions(**{k: v for k, v in given.items() if v is not None}), view, _pose(args.pose))
+    return bag(path, BagOptions(**{k: v for k, v in given.items() if v is not None}), view, _pose(args.pose))
 
 
-def _lerobot(args: argparse.Namespace, view: View) -> Source:
+def _lerobot(path: str, args: argparse.Namespace, view: View) -> Source:
     from object_centric_ros.datasets.lerobot import lerobot
 
-    return lerobot(args.path, view, args.steps, args.camera or '')
+    return lerobot(path, view, args.steps, args.camera or '')
 
 
-FORMATS: dict[str, tuple[str, Callable[[argparse.Namespace, View], Source]]] = {
+FORMATS: dict[str, tuple[str, Callable[[str, argparse.Namespace, View], Source]]] = {
     'bag': ('a ROS 2 bag (sqlite3 or MCAP)', _bag),
     'lerobot': ('a LeRobotDataset, version 2.x or 3.0', _lerobot),
     'multi-object': ("a TFRecord file of DeepMind's Multi-Object Datasets",
-                     lambda args, view: multi_object(args.path, view, args.max_objects)),
-    'clevrer': ('videos and annotations of CLEVRER', lambda args, view: clevrer(args.path, view, args.stride)),
-    'rnem': ('an HDF5 file of R-NEM', lambda args, view: rnem(args.path, args.part, view)),
+                     lambda path, args, view: multi_object(path, view, args.max_objects)),
+    'clevrer': ('videos and annotations of CLEVRER', lambda path, args, view: clevrer(path, view, args.stride)),
+    'rnem': ('an HDF5 file of R-NEM', lambda path, args, view: rnem(path, args.part, view)),
     'media': ('a folder of videos, of folders of images, or of images',
-              lambda args, view: media(args.path, view, args.steps, args.stride)),
+              lambda path, args, view: media(path, view, args.steps, args.stride)),
 }
 """Formats that are read: what they are, and their loader."""
 
@@ -67,6 +68,20 @@ def detect(path: Path) -> str:
         return 'multi-object'
     raise InputError(f'{path}', f'a file or folder in one of the formats {list(FORMATS)}',
                      'something else' if path.exists() else 'nothing')
+
+
+def bags_in(folder: Path) -> list[Path]:
+    """The bags in a folder of bags; of a collection those with actions. None where `folder` is something else."""
+    if not folder.is_dir() or (folder / 'metadata.yaml').exists():
+        return []
+    bags = sorted(path.parent for path in folder.glob('*/metadata.yaml'))
+    try:
+        counts = json.loads((folder / 'progress.json').read_text(encoding='utf-8'))['bags']
+        return [bag for bag in bags if (counts.get(bag.name) or {}).get('executed') != 0]
+    except FileNotFoundError:
+        return bags
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f'{folder / "progress.json"}', 'the progress of a collection', repr(e)) from e
 
 
 def _pose(path: str | None) -> tuple[Any, Any] | None:
@@ -93,8 +108,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument('--episodes', type=int, default=8)
     look.add_argument('--frames', type=int, default=8, help='of each episode on the sheet')
     look.add_argument('--labels', action='store_true', help='tint what the labels tell apart')
-    convert.add_argument('path', metavar='PATH', help='file or folder: ' + '; '.join(
-        f'{text} ({name})' for name, (text, _) in FORMATS.items()) + '; an episode file (to a LeRobotDataset)')
+    convert.add_argument('path', nargs='+', metavar='PATH', help='files or folders of one format, put one behind the '
+                         'other: ' + '; '.join(f'{text} ({name})' for name, (text, _) in FORMATS.items())
+                         + '; a folder of bags, as interaction_collector makes it; an episode file (to a '
+                         'LeRobotDataset)')
     convert.add_argument('--out', required=True, help='episode file, or folder of the LeRobotDataset')
     convert.add_argument('--format', choices=list(FORMATS), help='of PATH (default: found out)')
     convert.add_argument('--size', type=int, help='scale the centre square to this side, pixels')
@@ -154,16 +171,21 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Convert from or to a foreign format; notes go to stderr."""
-    name = args.format or detect(Path(args.path))
+    paths = [str(inside) for path in args.path for inside in bags_in(Path(path)) or [path]]
+    names = {path: args.format or detect(Path(path)) for path in paths}
+    if len(set(names.values())) > 1 or (names[paths[0]] == 'episodes' and len(paths) > 1):
+        raise InputError('files to convert', 'several of one format, or one episode file', names)
+    name = names[paths[0]]
     if name == 'episodes':
         from object_centric_ros.datasets.lerobot import write_lerobot
 
-        left_out = write_lerobot(args.path, args.out, args.fps, args.task)
+        left_out = write_lerobot(paths[0], args.out, args.fps, args.task)
         print(args.out + (f', without {", ".join(left_out)}' if left_out else ''))
         return 0
-    source = FORMATS[name][1](args, View(tuple(args.crop) if args.crop else None, args.size))
+    view = View(tuple(args.crop) if args.crop else None, args.size)
+    source = together([FORMATS[name][1](path, args, view) for path in paths])
     count = save(source, args.out, args.limit)
     for note in source.notes:
-        print(f'{args.path}: {note}', file=sys.stderr)
+        print(note if len(paths) > 1 else f'{paths[0]}: {note}', file=sys.stderr)
     print(f'{args.out}: {count} episodes')
     return 0

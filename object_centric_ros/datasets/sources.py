@@ -73,6 +73,32 @@ class View:
         return image[top:top + height, left:left + width]
 
 
+def together(sources: Sequence[Source]) -> Source:
+    """Several sources as one, one behind the other; of their metadata only ``source`` may differ.
+
+    Raises:
+        InputError: other metadata, such as other joints or another camera; it names the source and what differs.
+    """
+    if len(sources) == 1:
+        return sources[0]
+    first, names = sources[0].meta, [source.meta['source'] for source in sources]
+    for source in sources[1:]:
+        for key in sorted({*first, *source.meta} - {'source'}):
+            if first.get(key) != source.meta.get(key):
+                raise InputError(f'{source.meta["source"]}: {key}', f'{first.get(key)!r} as in {names[0]}',
+                                 source.meta.get(key))
+    notes: list[str] = []
+
+    def episodes() -> Iterator[Arrays]:
+        for name, source in zip(names, sources, strict=True):
+            try:
+                yield from source.episodes
+            finally:
+                notes.extend(f'{name}: {note}' for note in source.notes)
+
+    return Source({**first, 'source': names}, episodes(), notes)
+
+
 def windows(frames: int, steps: int | None) -> list[range]:
     """Parts of `steps` frames that a recording of so many frames is cut into; all of it when `steps` is None."""
     length = steps or frames

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_bags import EPOCH, image, joints, picture, recording, write
 
+from object_centric_ros.cli import main
 from object_centric_ros.datasets.bags import BagOptions, bag
 from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.datasets.sources import View, save
@@ -155,3 +156,34 @@ def test_the_demos_bags(tmp_path: Path) -> None:
     assert len(episodes) == 1 and seconds(episodes[0]['frames']) == [1.0, 3.0, 4.3]
     assert episodes[0]['actions'][:, 0].tolist() == [1.0, 3.0]
     assert np.allclose(episodes[0]['joints'][:, 0], [1.0, 3.0, 4.3])
+
+
+def test_several_bags_become_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / 'play'
+    for name in ('bag_0001', 'bag_0002'):
+        write(folder / name, recording())
+    write(folder / 'bag_0003', recording(actions=False))
+    (folder / 'progress.json').write_text('{"bags": {"bag_0003": {"executed": 0, "moved": 0}}}')
+    for i, paths in enumerate(([folder], [folder / 'bag_0001', folder / 'bag_0002'])):
+        out = tmp_path / f'{i}.h5'
+        assert main(['data', 'convert', *map(str, paths), '--out', str(out), '--steps', '3']) == 0
+        assert 'bag_0002: 100 images in 9.9 s' in capsys.readouterr().err
+        with EpisodeStore(out) as store:
+            got = store.read(slice(None))
+            assert store.meta['source'] == ['bag_0001', 'bag_0002']
+        assert [seconds(frames) for frames in got['frames']] == [[1.0, 3.0, 5.0], [5.0, 7.0, 8.3]] * 2
+    assert main(['data', 'convert', str(folder / 'bag_0003'), '--out', str(out)]) == 2
+    (folder / 'progress.json').unlink()
+    assert main(['data', 'convert', str(folder), '--out', str(out)]) == 2
+    assert 'bag_0003: expected executed actions' in capsys.readouterr().err
+
+
+def test_bags_that_do_not_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / 'a', recording())
+    write(tmp_path / 'b', [m for m in recording() if m[0] != '/joint_states'])
+    (tmp_path / 'c.tfrecords').touch()
+    words = ['data', 'convert', '--out', str(tmp_path / 'o.h5'), str(tmp_path / 'a')]
+    assert main([*words, str(tmp_path / 'b')]) == 2
+    assert "b: joint_names: expected ['a', 'b'] as in a, got None" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / 'c.tfrecords')]) == 2
+    assert 'several of one format' in capsys.readouterr().err
