@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -36,6 +39,15 @@ def test_info(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert 'episodes         3' in out and '24 x 16 pixels, RGB' in out and 'labels' in out
     assert '| `frames` | uint8 | [3, 6, 16, 24, 3] |' in card.read_text()
+
+
+def test_output_that_nobody_reads_is_no_error(path: Path) -> None:
+    program = [sys.executable, '-c', 'from object_centric_ros.cli import main; raise SystemExit(main())']
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*program, 'data', 'info', str(path)], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 141 and done.stderr == ''
 
 
 def test_preview(path: Path, tmp_path: Path) -> None:
