@@ -1,7 +1,7 @@
 """Random interactions of an arm into bags: ros2 launch object_centric_ros collect.launch.py folder:=play actions:=9"""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
@@ -26,7 +26,8 @@ NEEDED = {
 def generate_launch_description() -> LaunchDescription:
     """interaction_collector, perception unless positions are enough, and on request the simulated arm.
 
-    The arguments folder, actions and targets count before what the parameter file says.
+    All end when the collection does; started again with the same folder, it goes on. The arguments folder, actions
+    and targets count before what the parameter file says.
     """
     arguments = [DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()]
     arguments += [
@@ -65,6 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             condition=NEEDED[node],
+            on_exit=Shutdown(reason='the collection has ended') if node == 'interaction_collector' else None,
             output='screen',
         )
         for node in NODES

@@ -187,6 +187,7 @@ class InteractionCollector(Node):
                 collection.count(bool(report.success))
                 self.diagnostics.count('moved' if report.success else 'missed')
                 self._say()
+                self.get_logger().info(f'{collection.executed} of {s.actions} actions', throttle_duration_sec=30.0)
 
     def _wait_for_publisher(self, recorder: Recorder, topic: str) -> None:
         waited = threading.Event()
