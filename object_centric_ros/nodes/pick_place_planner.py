@@ -35,6 +35,7 @@ from object_centric_ros.nodes.parameters import declare, parameter
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Outcome, Plan
+from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
 
 
@@ -43,6 +44,7 @@ class PlannerLike(Protocol):
 
     model_id: str
     camera: PinholeCamera
+    config: PlannerConfig
 
     def goal_from_image(self, image: NDArray[np.uint8]) -> Any:
         """A goal from RGB uint8 [H, W, 3]."""
@@ -86,7 +88,6 @@ PlannerFactory = Callable[[PlannerSettings, PinholeCamera | None], PlannerLike]
 def make_planner(settings: PlannerSettings, camera: PinholeCamera | None) -> PlannerLike:
     """The planner of the package on the learned model; imports torch."""
     from object_centric_ros.planning.planner import Planner
-    from object_centric_ros.planning.settings import PlannerConfig
     x0, y0, x1, y1 = settings.work_area
     return Planner.load(settings.checkpoint or None, camera=camera, config=PlannerConfig(work_area=(x0, y0, x1, y1)),
                         device=settings.device, seed=settings.seed, threads=transport.threads_for(settings.threads))

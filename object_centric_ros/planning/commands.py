@@ -56,6 +56,8 @@ class Outcome:
         steps: executed commands (builds).
         cost: final cost (builds).
         achieved: where the object ended up (x, y, z), work_plane metres (commands).
+        history: all plans (builds).
+        remarks: what was seen after each command (builds).
     """
 
     success: bool
@@ -64,3 +66,4 @@ class Outcome:
     cost: float = float('nan')
     achieved: tuple[float, float, float] | None = None
     history: tuple[Plan, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from object_centric_ros.planning.feasibility import free_place, landing, squarel
 from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.loop import BuildLoop
 from object_centric_ros.planning.settings import PlannerConfig
+from object_centric_ros.planning.verification import DISTURBED, DONE, LOST, MISSED, SLID, from_another_side, verify
+from object_centric_ros.tracking.entities import Entity, SlotState
 
 CONFIG = PlannerConfig()
 TABLE = np.array([[0.0, 0.0, 0.03], [0.1, 0.1, 0.03], [0.1, 0.1, 0.09]])
@@ -94,6 +98,7 @@ class Script:
 
     def __init__(self, *plans: Plan) -> None:
         self.plans = list(plans)
+        self.config = PlannerConfig()
 
     def plan(self, frame: object, goal: Goal) -> Plan:
         return self.plans.pop(0)
@@ -108,7 +113,8 @@ def a_plan(reached: bool = False, commands: int = 1) -> Plan:
 class Frame:
     """Enough of a frame for the loop."""
 
-    entities = ()
+    def __init__(self, *entities: Entity) -> None:
+        self.entities = entities
 
 
 def run(*plans: Plan, result: Outcome | None = None, cancelled: bool = False,
@@ -142,6 +148,56 @@ def test_loop_gives_up_when_nothing_helps_and_says_what_failed() -> None:
     failed = Outcome(False, 'nothing between the fingers')
     outcome, _ = run(a_plan(), a_plan(commands=0), a_plan(commands=0), result=failed, max_plans=5)
     assert not outcome.success and 'no command' in outcome.message and 'nothing between the fingers' in outcome.message
+
+
+def test_loop_gives_up_when_nothing_gets_better() -> None:
+    outcome, done = run(*[a_plan() for _ in range(9)], max_plans=9)
+    assert not outcome.success and 'nothing has come closer' in outcome.message
+    assert len(done) == PlannerConfig().patience
+
+
+def seen(name: int, *xy: float, visible: bool = True) -> Entity:
+    state = SlotState(name, np.zeros(2), np.zeros(2), np.zeros(0))
+    return Entity(name, state, 0.9, visible, (*xy, 0.03), (0.0, 0.0), (0.0, 0.0, 1.0, 1.0), 9.0, (1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(('kind', 'after'), [
+    (DONE, [seen(1, 0.11, 0.0), seen(2, -0.1, 0.0)]),
+    (MISSED, [seen(1, 0.01, 0.01), seen(2, -0.1, 0.0)]),
+    (SLID, [seen(1, 0.1, 0.05), seen(2, -0.1, 0.0)]),
+    (LOST, [seen(1, 0.1, 0.0, visible=False), seen(2, -0.1, 0.0)]),
+    (LOST, [seen(2, -0.1, 0.0)]),
+    (DISTURBED, [seen(1, 0.1, 0.0), seen(2, -0.1, 0.06)]),
+    (DONE, [seen(1, 0.1, 0.0), seen(2, -0.1, 0.06, visible=False)]),
+])
+def test_what_became_of_a_command(kind: str, after: list[Entity]) -> None:
+    before = [seen(1, 0.0, 0.0), seen(2, -0.1, 0.0)]
+    assert verify(Command(1, (0.0, 0.0, 0.03), (0.1, 0.0, 0.03)), before, after, CONFIG).kind == kind
+
+
+def test_another_side_is_away_from_the_neighbour_first_and_never_outside() -> None:
+    command = Command(1, (0.0, 0.0, 0.03), (0.1, 0.0, 0.03))
+    crowd = [seen(1, 0.0, 0.0), seen(2, 0.07, 0.0), seen(3, 0.0, -0.15)]
+    assert from_another_side(command, 0, crowd, CONFIG) == command
+    sides = {from_another_side(command, tries, crowd, CONFIG).pick[:2] for tries in (1, 2, 3, 4)}
+    assert len(sides) == 4
+    assert from_another_side(command, 1, crowd, CONFIG).pick == pytest.approx((-CONFIG.retry_offset, 0.0, 0.03))
+    edge = Command(1, (-0.195, 0.0, 0.03), (0.1, 0.0, 0.03))
+    assert from_another_side(edge, 1, crowd, CONFIG).pick[0] >= CONFIG.work_area[0] - CONFIG.margin
+
+
+def test_what_is_missed_is_picked_from_another_side_and_then_given_up() -> None:
+    frame, picks = Frame(seen(1, 0.0, 0.0)), []
+
+    def act(command: Command) -> Outcome:
+        picks.append(command.pick)
+        return Outcome(False, 'nothing between the fingers')
+    plans = [dataclasses.replace(a_plan(), costs=(1.0 - 0.1 * n, 0.0)) for n in range(9)]
+    loop = BuildLoop(Script(*plans), Goal.from_places({1: (0.1, 0.0)}), lambda: frame, act, max_plans=9)
+    outcome = loop.run()
+    assert not outcome.success and outcome.message.startswith('entity 1 was missed 3 times')
+    assert 'nothing between the fingers' in outcome.message and outcome.steps == len(outcome.remarks) == 3
+    assert len(set(picks)) == 3 and picks[0] == (0, 0, 0.03)
 
 
 def test_loop_is_cancelled() -> None:
