@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from bouncing import bouncing_balls
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.cycle import CycleModel
-from object_centric_ros.models.normed import NormedDecoder, NormedEncoder, halved
+from object_centric_ros.models.normed import DoublingConv, NormedDecoder, NormedEncoder, halved
 from object_centric_ros.models.recurrent import SigmoidCell
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.models.relational import RelationalInteraction
@@ -94,6 +94,18 @@ def test_layer_tables_of_the_paper() -> None:
         x = torch.rand(2, 3, 1, config.image_size, config.image_size, generator=seeded())
         assert encoder(x).shape == (2, 3, 512)
         assert decoder(torch.rand(2, 3, 250)).shape == x.shape
+
+
+def test_doubling_convolution_is_the_one_over_the_doubled_map() -> None:
+    torch.manual_seed(0)
+    folded, x = DoublingConv(5, 3), torch.randn(2, 5, 7, 6, requires_grad=True)
+    plain = nn.Sequential(nn.Upsample(scale_factor=2), nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(5, 3, 4))
+    plain[2].load_state_dict(folded.state_dict())
+    assert torch.allclose(folded(x), plain(x), atol=1e-5)
+    slope = torch.randn(2, 3, 14, 12)
+    ours = torch.autograd.grad((folded(x) * slope).sum(), (x, folded.weight))
+    theirs = torch.autograd.grad((plain(x) * slope).sum(), (x, plain[2].weight))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize('attention', [0, 5])
