@@ -93,8 +93,9 @@ def seed_positions(image: Tensor, explained: Tensor, seeds: int, threshold: floa
     error = nn.functional.avg_pool2d(error, size, scale, size // 2, count_include_pad=False)[:, 0].flatten(1)
     small = nn.functional.avg_pool2d(image, 3, scale, 1, count_include_pad=False).flatten(2)
     small = small / (small.sum(1, keepdim=True) + 0.1)  # chromaticity: the same for the lit and the shaded side
-    v = (torch.arange(h // scale, device=image.device) + 0.5) * (2 * scale / h) - 1
-    u = (torch.arange(w // scale, device=image.device) + 0.5) * (2 * scale / w) - 1
+    # -(-n // scale): odd sides are pooled to half of the next even number.
+    v = (torch.arange(-(-h // scale), device=image.device) + 0.5) * (2 * scale / h) - 1
+    u = (torch.arange(-(-w // scale), device=image.device) + 0.5) * (2 * scale / w) - 1
     coordinates = torch.stack(torch.meshgrid(v, u, indexing='ij')[::-1], -1).flatten(0, 1)
     positions = []
     for _ in range(seeds):

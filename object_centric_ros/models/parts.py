@@ -284,7 +284,7 @@ class Parts(CycleModel):
         belief = self.refine(belief, image, None, None, features, feedback=False)
         with torch.no_grad():
             background = self.decoder(belief.mean[:, :1], self.local(belief.mean[:, :1])).colours[:, 0]
-            where = seed_positions(image, background, belief.mean.shape[1] - 1)
+            where = self._seeds(image, background, belief)
         return place_parked(belief, where)
 
     def complete(self, belief: Belief, image: Tensor) -> Belief:
@@ -292,8 +292,12 @@ class Parts(CycleModel):
         if not self.parks:
             return belief
         with torch.no_grad():
-            where = seed_positions(image, self.decode(belief.mean).image, belief.mean.shape[1] - 1)
+            where = self._seeds(image, self.decode(belief.mean).image, belief)
         return place_parked(belief, where)
+
+    def _seeds(self, image: Tensor, explained: Tensor, belief: Belief) -> Tensor:
+        c = self.config
+        return seed_positions(image, explained, belief.mean.shape[1] - 1, c.seed_threshold, c.seed_reach)
 
     def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None,
               action: Tensor | None = None, generator: torch.Generator | None = None, feedback: bool = True) -> Belief:

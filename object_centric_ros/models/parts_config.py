@@ -33,6 +33,9 @@ class PartsConfig(ModelConfig):
         weighed_action: the action's effect is weighed by an attention of each slot to it; False is the paper's.
         decoder: 'broadcast' (the paper: size-preserving convolutions) or 'shuffle' (a coarser grid, pixel shuffle).
         initial: belief before the first frame, 'zero' (the paper) or 'learned'.
+        seed_threshold, seed_reach: of `initial.seed_positions`, which puts slots on what is unexplained (anchored
+            models with a background slot): the squared error of a spot that is left alone, and how far a thing of one
+            colour extends (image width = 2).
         sampled: refinement decodes a sample of the guess (the paper), not its mean.
         gradient_feedback: the loss gradient and the log-likelihood map reach the refinement (eq. 3).
         top_down: action and gradient shape the queries too (section 5.2).
@@ -64,6 +67,8 @@ class PartsConfig(ModelConfig):
     weighed_action: bool = True
     decoder: str = 'shuffle'
     initial: str = 'learned'
+    seed_threshold: float = 0.1
+    seed_reach: float = 0.35
     sampled: bool = False
     gradient_feedback: bool = True
     top_down: bool = True
@@ -114,6 +119,9 @@ class PartsConfig(ModelConfig):
         if self.refiner == 'iodine' and not (self.gradient_feedback and self.sampled and self.likelihood == 'mixture'):
             raise InputError('model.gradient_feedback, sampled, likelihood', 'true, true, mixture for refiner: iodine',
                              f'{self.gradient_feedback}, {self.sampled}, {self.likelihood}')
+        if min(self.seed_threshold, self.seed_reach) <= 0:
+            raise InputError('model.seed_threshold, seed_reach', 'more than 0',
+                             f'{self.seed_threshold}, {self.seed_reach}')
         if min(self.burn_in, self.rollout, self.truncate) < 0 or bool(self.rollout) != bool(self.burn_in):
             raise InputError('model.burn_in, rollout, truncate', 'non-negative, and the first two both or neither',
                              f'{self.burn_in}, {self.rollout}, {self.truncate}')

@@ -196,6 +196,24 @@ def test_seeds_find_each_spot_once() -> None:
     assert any(50 <= u < 58 and 40 <= v < 48 for u, v in pixels)
 
 
+def test_seeds_of_an_odd_image() -> None:
+    image = torch.zeros(1, 3, 35, 35)
+    image[:, 0, 5:10, 20:25] = 1.0
+    seeds = seed_positions(image, torch.zeros_like(image), 2, reach=0.7)[0]
+    u, v = ((seeds[0] + 1) * 17.5).tolist()
+    assert 20 <= u < 25 and 5 <= v < 10
+    assert seeds[1, 0] == PARKED
+    assert seed_positions(image, torch.zeros_like(image), 2, reach=0.1)[0, 1, 0] < 1  # seen as two small things
+
+
+def test_faint_spots_need_a_lower_threshold() -> None:
+    image = torch.full((1, 3, 32, 32), 0.5)
+    image[:, :, 8:16, 8:16] = 0.6  # a squared error of 0.03
+    ground = torch.full_like(image, 0.5)
+    assert seed_positions(image, ground, 1)[0, 0, 0] == PARKED
+    assert seed_positions(image, ground, 1, 0.02)[0, 0, 0] < 0
+
+
 def test_impossible_settings_name_the_field() -> None:
     with pytest.raises(InputError, match=r'decoder_grid: expected a divisor of image_size = 64, got 10'):
         PartsConfig(decoder_grid=10)
