@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.bench_bags import KINDS, TARGET, measure_bag
+from object_centric_ros.evaluation.goal_pictures import MAX_ERROR, MIN_IOU, goal_files, likenesses
 from object_centric_ros.evaluation.tables import text_table
 from object_centric_ros.simulation.generate import find_world, generate, start_workers
 
@@ -129,10 +132,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
     parser.add_argument('--share', type=float, default=1.0, help='of the usual number of episodes')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--goals', metavar='DIR', help="measure no speed: draw the scenes of OP3's goal files in a "
+                        'folder anew and compare them with the pictures in the files; status 1 where they differ')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table."""
+    """Print the tables."""
+    if args.goals is not None:
+        return run_goals(args.goals)
     known = [*sorted({data.world for data in SETS}), 'bags']
     for name in args.worlds:
         if name not in known:
@@ -157,3 +164,20 @@ def run(args: argparse.Namespace) -> int:
         print(text_table(('bag', 'images', 'images /s', 'wanted /s', 'images /CPU s', 'times real time'), [
             (kind, rate.images, rate.speed, TARGET, rate.per_cpu, rate.real_time) for kind, rate in bags]))
     return 0
+
+
+def run_goals(folder: str) -> int:
+    """Print how like the goal files' pictures the scenes are that are drawn anew; 1 if one is not like enough."""
+    rows, pictures = [], []
+    for path in goal_files(folder):
+        found = likenesses(path)
+        pictures += found
+        alone = [p.block_iou for p in found if p.block_iou is not None]
+        errors = [p.error for p in found]
+        rows.append((path.stem, len(found), float(np.mean(errors)), max(errors), min(p.iou for p in found),
+                     min(alone) if alone else None, sum(not p.good for p in found)))
+    print(text_table(('goals', 'pictures', 'mean error', 'largest', 'lowest IoU', 'of one block', 'unlike'), rows))
+    unlike = sum(not p.good for p in pictures)
+    print(f'\n{len(pictures)} pictures, {unlike} with a mean absolute error above {MAX_ERROR:g} of 255 or an IoU of '
+          f'the blocks below {MIN_IOU}')
+    return int(unlike > 0)
