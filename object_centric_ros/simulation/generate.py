@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import multiprocessing
 import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -42,29 +44,41 @@ def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, epi
         episodes: how many.
         seed: of the whole set.
         workers: processes (does not change the result).
-        progress: print how far it is.
+        progress: print how far it is, how long the rest will take and how large the file will be.
     """
     for name, value, low in (('episodes', episodes, 1), ('seed', seed, 0), ('workers', workers, 1)):
         if value < low:
             raise InputError(f'generate: {name}', f'at least {low}', value)
-    made = find_world(world)
-    config = made.config() if config is None else config
-    meta = plain({**made.meta(config), 'world': world, 'seed': seed, 'config': to_mapping(config)})
+    maker = find_world(world)
+    config = maker.config() if config is None else config
+    meta = plain({**maker.meta(config), 'world': world, 'seed': seed, 'config': to_mapping(config)})
     target, parts = Path(out), parts_folder(out)
     parts.mkdir(parents=True, exist_ok=True)
-    size = min(made.part, -(-episodes // FEWEST_PARTS))
-    ranges = [range(start, min(start + size, episodes)) for start in range(0, episodes, size)]
+    part = min(maker.part, -(-episodes // FEWEST_PARTS))
+    ranges = [range(first, min(first + part, episodes)) for first in range(0, episodes, part)]
     paths = [parts / f'{r.start:08d}-{r.stop:08d}.h5' for r in ranges]
     jobs = [(world, config, meta, r, path) for r, path in zip(ranges, paths, strict=True) if not _usable(path, meta)]
-    done = episodes - sum(len(job[3]) for job in jobs)
-    for count in _run(jobs, workers):
-        done += count
+    wanted = sum(len(job[3]) for job in jobs)
+    begun, made, size = time.perf_counter(), 0, 0
+    if progress and wanted < episodes:
+        print(f'{target}: {episodes - wanted:,} episodes of a run that was stopped are there', file=sys.stderr)
+    for job, count in zip(jobs, _run(jobs, workers), strict=True):
+        made, size = made + count, size + job[4].stat().st_size
         if progress:
-            print(f'\r{target}: {done}/{episodes} episodes', end='', file=sys.stderr, flush=True)
-    if progress:
-        print(file=sys.stderr)
+            spent = time.perf_counter() - begun
+            print(f'\r{target}: {episodes - wanted + made:,} of {episodes:,} episodes in {_clock(spent)}, '
+                  f'{_clock(spent / made * (wanted - made))} to go, {size / made * episodes / 1e6:,.0f} MB in the end ',
+                  end='', file=sys.stderr, flush=True)
     join(paths, target)
     shutil.rmtree(parts)
+    if progress:
+        print(f'\n{target}: {episodes:,} episodes, {wanted:,} of them made now in '
+              f'{_clock(time.perf_counter() - begun)}, {target.stat().st_size / 1e6:,.1f} MB', file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    """A time as people read it, h:mm:ss."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def find_world(name: str) -> World:

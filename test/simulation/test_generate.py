@@ -129,7 +129,7 @@ def test_a_damaged_part_is_made_again(one_worker: dict[str, Path], tmp_path: Pat
     assert_same(one_worker['balls'], tmp_path / 'out.h5')
 
 
-def test_a_killed_command_goes_on(one_worker: dict[str, Path], tmp_path: Path) -> None:
+def test_a_killed_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, '-c', 'from object_centric_ros.cli import main; main()', 'generate', 'balls',
                '--out', str(tmp_path / 'k.h5'), '--episodes', '500', '--steps', '30', '--workers', '1']
     stopped = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -140,7 +140,12 @@ def test_a_killed_command_goes_on(one_worker: dict[str, Path], tmp_path: Path) -
     os.killpg(stopped.pid, signal.SIGKILL)
     stopped.wait()
     assert not (tmp_path / 'k.h5').exists() and len(list(parts.glob('*.h5'))) < 16
-    generate(tmp_path / 'k.h5', 'balls', BallsConfig(steps=30), episodes=500, workers=2)
+    kept = int(max(parts.glob('*.h5')).stem.partition('-')[2])
+    generate(tmp_path / 'k.h5', 'balls', BallsConfig(steps=30), episodes=500, workers=2, progress=True)
+    told = capsys.readouterr().err
+    assert f'{kept} episodes of a run that was stopped are there' in told and 'MB in the end' in told
+    size = (tmp_path / 'k.h5').stat().st_size / 1e6
+    assert f'500 episodes, {500 - kept} of them made now in 0:0' in told and f', {size:.1f} MB' in told
     generate(tmp_path / 'whole.h5', 'balls', BallsConfig(steps=30), episodes=500)
     assert_same(tmp_path / 'k.h5', tmp_path / 'whole.h5')
 
