@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from object_centric_ros.models.belief import Scene
-from object_centric_ros.models.convolution import convolve, one_at_a_time
+from object_centric_ros.models.convolution import convolve_spread, one_at_a_time, spread
 from object_centric_ros.models.errors import InputError
 
 ACTIVATIONS = {'elu': nn.ELU, 'relu': nn.ReLU}
@@ -67,19 +67,27 @@ class SpatialBroadcastDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Scene:
         """Latents [B, K, Z] -> colours [B, K, C, H, W] and mask logits [B, K, H, W]."""
-        x = self.first(z.flatten(0, 1))
         layers = cast(list[nn.Conv2d], list(self.layers)[1:])
-        if one_at_a_time(x, layers[0].weight):
-            x = convolve(x, layers, self.activation_name, before=True)
+        if one_at_a_time(z, layers[0].weight):
+            with torch.autocast('cpu', enabled=False):
+                taps, field = self.first(z.flatten(0, 1))
+            x = convolve_spread(taps, self.inside, field, layers, self.activation_name).contiguous()
         else:
+            x = self.tiled(z.flatten(0, 1))
             for layer in layers:
                 x = layer(self.activation(x))
         out = x.unflatten(0, z.shape[:2]).to(z.dtype)  # autocast stops here
         colours = out[:, :, :self.image_channels]
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])
 
-    def first(self, z: Tensor) -> Tensor:
+    def tiled(self, z: Tensor) -> Tensor:
         """The first convolution of the tiled latents [N, Z], before its activation: [N, channels[0], H', W']."""
+        taps, field = self.first(z)
+        return spread(taps, self.inside, field)
+
+    def first(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What `spread` makes the first convolution of: taps [N, k, k, C] (k = 1 where no row is at a margin) of the
+        latents [N, Z], and what the coordinates give [1, C, H', W']."""
         layer = cast(nn.Conv2d, self.layers[0])
         weight, bias, padding = layer.weight, layer.bias, cast(tuple[int, int], layer.padding)
         if self.project is None:
@@ -89,13 +97,8 @@ class SpatialBroadcastDecoder(nn.Module):
             grid = torch.cat([self.grid, torch.ones_like(self.grid[:1])])
             seen = (linear.T @ weight.flatten(2)).unflatten(2, weight.shape[2:])
             where = functional.conv2d(grid[None], seen, bias, padding=padding)
-        # Channels last, as the convolutions that follow want it: [N, rows of taps, columns of taps, channels]
         taps = (z @ weight[:, :self.latent].permute(1, 2, 3, 0).flatten(1)).unflatten(1, (*weight.shape[2:], -1))
-        if padding == (0, 0):
-            return taps.sum((1, 2))[..., None, None] + where
-        inside = self.inside.to(taps.dtype)
-        rows = (inside @ taps.flatten(2)).unflatten(2, taps.shape[2:])
-        return (inside @ rows).permute(0, 3, 1, 2) + where
+        return taps.sum((1, 2), keepdim=True) if padding == (0, 0) else taps, where
 
 
 def _grid(size: int, four: bool) -> Tensor:
@@ -106,6 +109,9 @@ def _grid(size: int, four: bool) -> Tensor:
 
 
 def _inside(size: int, kernel: int, padding: int) -> Tensor:
-    """1 where tap i of the kernel lies inside of the picture at output row y, else 0: [rows, kernel]."""
+    """1 where tap i of the kernel lies inside of the picture at output row y, else 0: [rows, kernel]; without a margin
+    [rows, 1], as all taps do."""
+    if not padding:
+        return torch.ones(size - kernel + 1, 1)
     row = torch.arange(size + 2 * padding - kernel + 1)[:, None] + torch.arange(kernel) - padding
     return ((row >= 0) & (row < size)).float()
