@@ -20,11 +20,11 @@ from object_centric_ros.evaluation.beside_authors import PAIRS
 from object_centric_ros.evaluation.models_table import example_action
 from object_centric_ros.evaluation.reference import data_folder
 from object_centric_ros.evaluation.tables import text_table
-from object_centric_ros.evaluation.timing import PRECISIONS, Work, measure, peak_memory, precise
+from object_centric_ros.evaluation.timing import Work, measure, peak_memory
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.presets import load_preset
-from object_centric_ros.tracking.compiled import RecordedModel
+from object_centric_ros.tracking.compiled import PRECISIONS, RecordedModel, precise
 from object_centric_ros.tracking.tracker import choose_device
 
 PRESETS = ('parts_tabletop', 'parts_paper', 'op3_paper', 'op3_released_pick_place', 'iodine', 'efficientmorl_tabletop',
@@ -47,10 +47,10 @@ def streaming(model: CycleModel, batch: int, refinements: int, seed: int, precis
     action = _to(example_action(model, batch, seed), device)
     with torch.no_grad():
         belief = model.infer(image, generator=generator)
-    recorded = RecordedModel(model)
+    recorded = RecordedModel(model, precision=precision)
 
     def work() -> Tensor:
-        with torch.no_grad(), precise(precision, device):
+        with torch.no_grad():
             return recorded.frame(image, belief, refinements, action, generator)[1].mask_logits
     return work
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from object_centric_ros.evaluation.authors import AuthorsEfficientMORL, AuthorsOP3
 from object_centric_ros.evaluation.reference import load_authors
-from object_centric_ros.evaluation.timing import Work, precise
+from object_centric_ros.evaluation.timing import Work
 from object_centric_ros.models.convert_emorl import efficientmorl_tensors
 from object_centric_ros.models.efficientmorl import EfficientMORL, EfficientMORLConfig
 from object_centric_ros.models.iodine import IodineBelief
+from object_centric_ros.tracking.compiled import precise
 
 TRAINING_BATCH = 4
 """B of training steps."""

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 WARM_UP = 2
-PRECISIONS = ('float32', 'bfloat16')
 Work = Callable[[], Tensor]
 
 
@@ -87,8 +85,3 @@ def _status(key: str) -> float:
     """A line of this process's status, kB."""
     return next(float(line.split()[1]) for line in Path('/proc/self/status').read_text().splitlines()
                 if line.startswith(key))
-
-
-def precise(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """float32, or automatic mixed precision with bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16')

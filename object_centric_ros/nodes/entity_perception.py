@@ -54,6 +54,8 @@ class PerceptionSettings:
     checkpoint: str = parameter('', 'model file (.safetensors); empty: the weights that the package ships')
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
     threads: int = parameter(0, 'CPU threads of the model; 0: OMP_NUM_THREADS, else a third of the cores', 0, 256)
+    precision: str = parameter('float32', 'of the model; bfloat16 is faster where the processor multiplies it',
+                               choices=('float32', 'bfloat16'))
     seed: int = parameter(0, 'seed of the first guess', 0, 2**31 - 1)
     work_frame: str = parameter('work_plane', 'frame of positions: origin on the table, x right, y away, z up')
     camera_position: tuple[float, ...] = parameter(
@@ -87,7 +89,8 @@ def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> 
     from object_centric_ros.tracking.tracker import EntityTracker
     config = TrackerConfig(retire_after=settings.retire_after, object_height=settings.object_height)
     return EntityTracker.load(settings.checkpoint or None, camera=camera, config=config, device=settings.device,
-                              threads=transport.threads_for(settings.threads), seed=settings.seed)
+                              threads=transport.threads_for(settings.threads), seed=settings.seed,
+                              precision=settings.precision)
 
 
 class EntityPerception(Node):

@@ -1,4 +1,5 @@
 """The streaming step recorded once and replayed: on a GPU as CUDA graphs, without the cost of launching its kernels.
+Also where it is computed in reduced precision: beliefs and scenes that go in and come out are float32 in any case.
 
 A recording has fixed shapes and reads from fixed buffers. A call copies its arguments there, replays, and returns
 copies of the results, so that nothing a caller holds changes under it. Other shapes (another K, say) get a recording of
@@ -7,15 +8,17 @@ their own; what cannot be recorded, or gives other numbers when replayed, runs a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.cycle import CycleModel
 
@@ -26,8 +29,10 @@ MOST = 16
 """Recordings that one function keeps; the one that was not used for the longest time goes first."""
 TOLERANCE = 1e-2
 """Largest difference of a replay, as a share of the largest number of each result."""
+PRECISIONS = ('float32', 'bfloat16')
 
 Function = Callable[[], Any]
+Result = TypeVar('Result')
 Recorder = Callable[[Function, torch.Generator, Callable[[], None]], tuple[Any, Callable[[], None]]]
 """(function, its generator, what restores the generator) -> its results' buffers, and what fills them anew."""
 
@@ -160,10 +165,19 @@ class Recorded:
                 raise Unrecordable('a replay gives other numbers')
 
 
-def recorded(model: CycleModel) -> CycleModel:
-    """The model with its streaming methods replayed on a GPU; itself elsewhere."""
-    on_gpu = next(model.parameters()).device.type == 'cuda'
-    return cast(CycleModel, RecordedModel(model)) if on_gpu else model
+def precise(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """float32, or automatic mixed precision with bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16')
+
+
+def recorded(model: CycleModel, precision: str = 'float32', graphs: bool = True) -> CycleModel:
+    """The model with its streaming methods in a precision and, with `graphs`, replayed on a GPU; itself where it is
+    neither."""
+    if precision not in PRECISIONS:
+        raise InputError('precision', ' or '.join(PRECISIONS), precision)
+    if precision == 'float32' and not (graphs and next(model.parameters()).device.type == 'cuda'):
+        return model
+    return cast(CycleModel, RecordedModel(model, None, precision, graphs))
 
 
 class RecordedModel:
@@ -171,15 +185,17 @@ class RecordedModel:
 
     Args:
         model: in eval mode, on its device.
-        recorder: None = CUDA graphs on a GPU, and plain calls elsewhere.
+        recorder: None = CUDA graphs on a GPU if `graphs`, and plain calls elsewhere.
+        precision: 'float32' or 'bfloat16', of the model's work; results are float32.
     """
 
-    def __init__(self, model: CycleModel, recorder: Recorder | None = None) -> None:
+    def __init__(self, model: CycleModel, recorder: Recorder | None = None, precision: str = 'float32',
+                 graphs: bool = True) -> None:
         self.model = model
         self.device = next(model.parameters()).device
-        if recorder is None and self.device.type == 'cuda':
+        if recorder is None and graphs and self.device.type == 'cuda':
             recorder = cuda_graph
-        plain = _Streaming(model)
+        self.plain = plain = _Streaming(model, precision)
         functions: tuple[Callable[..., Any], ...] = (plain.frame, plain.infer, plain.scene, plain.loss, plain.predict)
         self._frame, self._infer, self._scene, self._loss, self._predict = (
             f if recorder is None else Recorded(f, self.device, recorder) for f in functions)
@@ -197,7 +213,7 @@ class RecordedModel:
               action: Tensor | None = None, generator: torch.Generator | None = None) -> Belief:
         """As `CycleModel.infer`; first frames, which are rare, run as they are."""
         if belief is None:
-            return self.model.infer(image, None, iterations, action, generator)
+            return self.plain.infer(image, None, iterations, action, generator)
         return cast(Belief, self._infer(image, belief, iterations, action, generator=generator))
 
     def predict(self, belief: Belief, action: Tensor | None = None) -> Belief:
@@ -219,30 +235,35 @@ class RecordedModel:
 
 
 class _Streaming:
-    """The methods of a model with a generator at the end, as `Recorded` calls them."""
+    """The methods of a model with a generator at the end, as `Recorded` calls them, in a precision."""
 
-    def __init__(self, model: CycleModel) -> None:
-        self.model = model
+    def __init__(self, model: CycleModel, precision: str) -> None:
+        self.model, self.precision = model, precision
 
-    def infer(self, image: Tensor, belief: Belief, iterations: int | None, action: Tensor | None,
+    def infer(self, image: Tensor, belief: Belief | None, iterations: int | None, action: Tensor | None,
               generator: torch.Generator | None) -> Belief:
-        return self.model.infer(image, belief, iterations, action, generator)
+        return self._run(self.model.infer, image, belief, iterations, action, generator)
 
     def predict(self, belief: Belief, action: Tensor | None, generator: torch.Generator | None) -> Belief:
-        return self.model.predict(belief, action)
+        return self._run(self.model.predict, belief, action)
 
     def scene(self, belief: Belief, noise: Tensor | None, generator: torch.Generator | None) -> Scene:
-        return self.model.scene(belief, noise)
+        return self._run(self.model.scene, belief, noise)
 
     def loss(self, belief: Belief, scene: Scene, image: Tensor, generator: torch.Generator | None
              ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.model.loss(belief, scene, image)
+        return self._run(self.model.loss, belief, scene, image)
 
     def frame(self, image: Tensor, belief: Belief, iterations: int | None, action: Tensor | None,
               generator: torch.Generator | None) -> tuple[Belief, Scene]:
-        guess = self.model.predict(belief, action) if self.model.predicts else belief
-        found = self.model.infer(image, guess, iterations, action, generator)
-        return found, self.model.scene(found)
+        guess = self.predict(belief, action, generator) if self.model.predicts else belief
+        found = self.infer(image, guess, iterations, action, generator)
+        return found, self.scene(found, None, generator)
+
+    def _run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        with precise(self.precision, next(self.model.parameters()).device):
+            result = function(*arguments)
+        return cast(Result, rebuilt(result, lambda x: x.float() if x.is_floating_point() else x))
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

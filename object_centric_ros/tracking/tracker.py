@@ -66,11 +66,12 @@ class EntityTracker:
         compiler: torch.compile backend for the model's parts, e.g. 'inductor'; empty = none. It costs a
             minute at the first frame and pays on a GPU; on a CPU the plain path was faster.
         graphs: on a GPU, record the model's work on a frame and replay it (see `compiled`).
+        precision: 'float32' or 'bfloat16', in which the model works; beliefs stay float32.
     """
 
     def __init__(self, model: CycleModel, record: dict[str, Any], camera: PinholeCamera | None = None,
                  config: TrackerConfig | None = None, device: str = 'auto', seed: int = 0, compiler: str = '',
-                 graphs: bool = True) -> None:
+                 graphs: bool = True, precision: str = 'float32') -> None:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.model_id = str(record.get('model_id', 'unsaved'))
@@ -82,18 +83,18 @@ class EntityTracker:
         if compiler:
             for part in model.children():
                 part.compile(backend=compiler)
-        if graphs:
-            self.model = recorded(self.model)
+        self.model = recorded(self.model, precision, graphs)
         self.reset()
 
     @classmethod
     def load(cls, path: str | None = None, camera: PinholeCamera | None = None, config: TrackerConfig | None = None,
-             device: str = 'auto', threads: int = 0, seed: int = 0, compiler: str = '') -> EntityTracker:
+             device: str = 'auto', threads: int = 0, seed: int = 0, compiler: str = '',
+             precision: str = 'float32') -> EntityTracker:
         """A tracker from a model file (None: the shipped weights); `threads` > 0 sets torch's CPU threads."""
         if threads > 0:
             torch.set_num_threads(threads)
         model, record = load_weights(path, choose_device(device))
-        return cls(model, record, camera, config, device, seed, compiler)
+        return cls(model, record, camera, config, device, seed, compiler, precision=precision)
 
     def reset(self) -> None:
         """Forget everything; ids start anew."""

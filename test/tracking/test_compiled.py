@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_models import action_for, every_model, pictures, small
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel
@@ -143,8 +144,24 @@ def test_on_a_cpu_nothing_is_recorded_unless_asked() -> None:
     assert wrapped.reasons == [] and wrapped.config is model.config
 
 
+@pytest.mark.parametrize(('name', 'variant'), every_model())
+def test_reduced_precision_comes_out_as_float32(name: str, variant: str) -> None:
+    model = small(name, variant).eval().requires_grad_(False)
+    reduced = recorded(model, 'bfloat16')
+    results = stream(reduced, model, 'cpu')
+    assert not any(x.isnan().any() for x in results)
+    assert not any(x.is_floating_point() and x.dtype != torch.float32 for x in results)
+    assert any(not torch.equal(a, b) for a, b in zip(results, stream(model, model, 'cpu'), strict=True))
+
+
+def test_an_unknown_precision() -> None:
+    with pytest.raises(InputError, match='precision: expected float32 or bfloat16, got float8'):
+        recorded(small('op3', 'paper'), 'float8')
+
+
 def test_tracks_with_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('object_centric_ros.tracking.tracker.recorded', lambda model: RecordedModel(model, run_again))
+    monkeypatch.setattr('object_centric_ros.tracking.tracker.recorded',
+                        lambda model, _, graphs: RecordedModel(model, run_again) if graphs else model)
     camera = PinholeCamera(64, 64, 60.0, 60.0, 32.0, 32.0, np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0]))
     frames = [(255 * torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(i))).byte().numpy() for i in (0, 1)]
     trackers = [EntityTracker(small('op3', 'paper'), {}, camera, graphs=graphs) for graphs in (True, False)]

@@ -49,6 +49,15 @@ def test_finds_every_block_where_it_is(tracker: EntityTracker, world: TabletopWo
     assert np.allclose(frame.masks.sum(0), 1, atol=1e-4)
 
 
+def test_bfloat16_tells_the_same_things_at_the_same_places(tracker: EntityTracker, world: TabletopWorld) -> None:
+    exact = watch(tracker, world.render(), 4)
+    reduced = watch(EntityTracker.load(device='cpu', threads=1, precision='bfloat16'), world.render(), 4)
+    assert [e.id for e in reduced.entities] == [e.id for e in exact.entities]
+    assert np.abs(places(reduced) - places(exact)).max() < 0.002
+    assert (reduced.label_image != exact.label_image).mean() < 0.005
+    assert np.sqrt(np.square(reduced.reconstruction - exact.reconstruction).mean()) < 0.01
+
+
 def test_follows_a_pick_and_place_and_keeps_the_ids(tracker: EntityTracker, world: TabletopWorld) -> None:
     before = watch(tracker, world.render(), 4)
     with world.kept():
