@@ -163,8 +163,8 @@ class Persistence:
 def persistence(true: NDArray[np.integer], predicted: NDArray[np.integer], enough: float = 0.5) -> Persistence:
     """Follow the things of a film [T, H, W].
 
-    A thing keeps the segment that it had while their IoU is at least `enough`. The other things are paired with the other
-    segments as well as possible, above that IoU.
+    A thing keeps the segment that it had while their IoU is at least `enough`. The other things are paired with the
+    other segments as well as possible, above that IoU.
     """
     held: dict[int, int] = {}
     count = misses = switches = 0
