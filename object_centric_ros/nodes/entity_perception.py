@@ -226,8 +226,10 @@ class EntityPerception(Node):
     def _ready(self) -> Tracker | None:
         """The tracker; where it cannot be made it is tried again every few seconds."""
         if self._tracker is None and time.monotonic() >= self._next_load:
-            try:
-                self._tracker = self._factory(self.settings, None)
+            info, pose = self._info, self._pose
+            try:  # a model without a camera of its own needs to be told
+                camera = camera_from_info(info, pose) if info is not None and pose is not None else None
+                self._tracker = self._factory(self.settings, camera)
             except InputError as error:
                 self._next_load = time.monotonic() + 5.0
                 self.diagnostics.reject('model_loads_failed', error)

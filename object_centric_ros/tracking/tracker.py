@@ -75,7 +75,10 @@ class EntityTracker:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.model_id = str(record.get('model_id', 'unsaved'))
-        self.camera = camera or PinholeCamera.from_dict(record.get('camera', {}))
+        if camera is None and 'camera' not in record:
+            raise InputError('camera', 'one with the model file (object-centric import --camera), or given: to a node '
+                             'by camera_info, camera_position and camera_orientation', 'none')
+        self.camera = camera or PinholeCamera.from_dict(record['camera'])
         self.config = config or TrackerConfig()
         self.seed = seed
         self.size = model.config.image_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from object_centric_ros.cli import main
 from object_centric_ros.errors import InputError
+from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.importing import read_tensors
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.convert import OP3_NAMES
@@ -21,6 +23,7 @@ from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.per_slot import PerSlot
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.presets import load_preset
+from object_centric_ros.tracking.tracker import EntityTracker
 
 SMALL = {'image_size': 16, 'slots': 3, 'latent': 6, 'deterministic': 5, 'action_size': 4, 'decoder_channels': (8, 8),
          'refinement_channels': (8, 8), 'effect': 4, 'first_iterations': 2}
@@ -238,6 +241,24 @@ def test_import_of_a_published_checkpoint(published: dict[str, torch.Tensor], tm
     assert record['preset'] == 'op3_released_stack'
     for theirs, value in published.items():
         assert torch.equal(model.state_dict()[OP3_NAMES[theirs]], value)
+
+
+def test_import_with_a_camera(published: dict[str, torch.Tensor], tmp_path: Path,
+                              capsys: pytest.CaptureFixture[str]) -> None:
+    file, out, told = tmp_path / 'params', tmp_path / 'op3.safetensors', tmp_path / 'camera.yaml'
+    save_file(published, file)
+    camera = PinholeCamera(64, 64, 60.0, 60.0, 32.0, 32.0, np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0]))
+    arguments = ['import', 'op3', str(file), '--preset', 'op3_released_stack', '--out', str(out)]
+    assert main(arguments) == 0
+    with pytest.raises(InputError, match='camera: expected one with the model file'):
+        EntityTracker.load(str(out), device='cpu')
+    told.write_text(json.dumps(camera.to_dict()))
+    assert main([*arguments, '--camera', str(told)]) == 0
+    assert EntityTracker.load(str(out), device='cpu').camera.to_dict() == camera.to_dict()
+    told.write_text('fx: [')
+    assert main([*arguments, '--camera', str(told)]) == 2 and '--camera: expected a YAML' in capsys.readouterr().err
+    told.write_text('fx: 60')
+    assert main([*arguments, '--camera', str(told)]) == 2 and 'camera: expected width' in capsys.readouterr().err
 
 
 def test_import_lists_what_does_not_fit(published: dict[str, torch.Tensor], tmp_path: Path,

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import Point, PoseArray
+from golden import DATA, needs_data
 from harness import FakeCamera, Goals, Nodes, Probe
 from scripted import CAMERA
 from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal
+from object_centric_ros.cli import main
+from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.msg import EntityArray, EntityPlace
@@ -90,6 +93,27 @@ def test_a_missing_checkpoint_is_an_error_on_diagnostics_and_the_nodes_live(came
     missing.write_bytes(weights.read_bytes())
     probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 30, 'entities once the file is there')
     assert nodes.end() == [0, 0]
+
+
+@needs_data
+def test_an_imported_checkpoint_tracks_with_the_camera_that_the_node_is_told(nodes, probe, tmp_path):
+    model = tmp_path / 'imported.safetensors'
+    assert main(['import', 'op3', str(DATA / 'op3' / 'pick_place_curriculum.safetensors'), '--preset',
+                 'op3_released_pick_place', '--out', str(model)]) == 0
+    own = PinholeCamera(64, 64, 60.0, 60.0, 32.0, 32.0, np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0]))
+    nodes.start('entity_perception', checkpoint=model, threads=1, precision='bfloat16',
+                camera_position=own.position.tolist(), camera_orientation=own.rotation.flatten().tolist())
+    with np.load(DATA / 'op3' / 'pick_place_two_blocks.npz') as episodes:
+        image = episodes['frames'][0, 0]
+    probe.listen(EntityArray, 'entities')
+    probe.heard['entities'] = []
+    camera = FakeCamera(probe, own)
+    camera.ready(60)
+    found = probe.wait(lambda: camera.send(image) and next(
+        (m for m in probe.heard['entities'] if len(m.entities) == 2), None), 60, 'two blocks seen by an imported model')
+    assert found.model_id == load_model(model)[1]['model_id']
+    assert all(np.hypot(e.position.x, e.position.y) < 0.75 for e in found.entities)  # in view: 64 / 60 m wide
+    assert nodes.end() == [0]
 
 
 def test_the_shipped_weights_build_a_goal_image(nodes, probe):
