@@ -95,7 +95,7 @@ def test_the_lerobot_package_reads_it(tmp_path: Path) -> None:
 def test_what_the_lerobot_package_writes(tmp_path: Path, kind: str) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    features = {'observation.images.top': {'dtype': kind, 'shape': (64, 96, 3), 'names': ['height', 'width', 'channels']},
+    features = {'observation.images.top': {'dtype': kind, 'shape': (64, 96, 3), 'names': None},
                 'action': {'dtype': 'float32', 'shape': (2,), 'names': ['x', 'y']}}
     pictures = np.zeros((2, 4, 64, 96, 3), np.uint8)
     for episode, t in np.ndindex(2, 4):
