@@ -1,7 +1,9 @@
 """OP3 with its authors' weights on the authors' goal images and episodes (`object-centric evaluate reference`).
 
-Refinements and predictions start from samples, as the authors' do, one image at a time, since the released refinement
-depends on its batch. Of goal images the belief's mean is decoded, as the tracker does it; of episodes a sample.
+Refinements and predictions start from samples, as the authors' do. The released refinement goes by the gradient of the
+mean over its batch, so that its results depend on how many images it is given: those of goals are printed one image at
+a time, as a robot sees them, and all goals of a structure as one batch, as the authors ran it; episodes one at a time.
+Of goal images the belief's mean is decoded, as the tracker does it; of episodes a sample.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Goals:
     """Results on the goal images of one structure.
 
     Attributes:
-        structure: its name; blocks: of each goal; slots: K.
+        structure: its name; blocks: of each goal; slots: K; batch: B, images at a time.
         mse: reconstruction after 1 to STEPS refinements [seeds, goals, STEPS].
         ari: foreground ARI after the last [seeds, goals].
     """
@@ -45,6 +47,7 @@ class Goals:
     structure: str
     blocks: int
     slots: int
+    batch: int
     mse: Array
     ari: Array
 
@@ -68,8 +71,8 @@ def load_authors(preset: str, file: Path, device: torch.device) -> OP3:
 @torch.no_grad()
 def refinements(model: OP3, image: Tensor, slots: int, generator: torch.Generator
                 ) -> Iterator[tuple[Belief, Tensor]]:
-    """Belief, and noise of a sample of it, after each of STEPS refinements of a first frame [1, 3, H, W]."""
-    belief: Belief = model.start(1, slots)
+    """Belief, and noise of a sample of it, after each of STEPS refinements of first frames [B, 3, H, W]."""
+    belief: Belief = model.start(len(image), slots)
     noise = model.noise(belief, generator)
     for _ in range(STEPS):
         belief = model.refine(belief, image, None, noise)
@@ -78,8 +81,14 @@ def refinements(model: OP3, image: Tensor, slots: int, generator: torch.Generato
 
 
 @torch.no_grad()
-def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = None) -> list[Goals]:
-    """Reconstruction and segmentation of the settled structures of `stack_goals`, K = blocks + 2 as in planning."""
+def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = None, together: bool = False
+                 ) -> list[Goals]:
+    """Reconstruction and segmentation of the settled structures of `stack_goals`, K = blocks + 2 as in planning.
+
+    Args:
+        goals: how many of each structure; None = all.
+        together: all goals of a structure as one batch, instead of one image at a time.
+    """
     results = []
     for file in sorted((folder / 'op3' / 'stack_goals').glob('*.npz')):
         with np.load(file) as data:
@@ -87,16 +96,17 @@ def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = Non
             blocks = len(json.loads(bytes(data['blocks']))[0]['blocks'])
         device = model.initial_mean.device
         mse, ari = np.empty((len(seeds), len(images), STEPS)), np.empty((len(seeds), len(images)))
+        batch = len(images) if together else 1
         for i, seed in enumerate(seeds):
             generator = torch.Generator(device).manual_seed(seed)
-            for j, image in enumerate(images):
-                x = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+            for at in (slice(j, j + batch) for j in range(0, len(images), batch)):
+                x = torch.from_numpy(images[at]).to(device).permute(0, 3, 1, 2).float() / 255
                 for step, (belief, _) in enumerate(refinements(model, x, blocks + 2, generator)):
                     scene = model.scene(belief)
-                    mse[i, j, step] = float((scene.image - x).square().mean())
+                    mse[i, at, step] = (scene.image - x).square().mean((1, 2, 3)).cpu()
                 owner = scene.mask_logits.argmax(1).cpu().numpy()
-                ari[i, j] = foreground_ari(labels[j:j + 1], owner, 0, None)[0]
-        results.append(Goals(file.stem, blocks, blocks + 2, mse, ari))
+                ari[i, at] = foreground_ari(labels[at], owner, 0, None)
+        results.append(Goals(file.stem, blocks, blocks + 2, batch, mse, ari))
     return results
 
 
@@ -141,13 +151,14 @@ def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int
     folder, drawn = data_folder(path), range(first_seed, first_seed + seeds)
     stack = load_authors('op3_released_stack', folder / 'op3' / 'stack_s64d64_v1.safetensors', device)
     print(f'OP3, authors\' weights for stacking, goal images; seeds {drawn.start} to {drawn.stop - 1}; std: of the '
-          f'seeds\' means\n')
-    header = ('structure', 'blocks', 'K', 'goals', 'MSE M=1', 'M=2', f'M={STEPS}', 'std', 'median', 'ARI-F', 'std')
+          f'seeds\' means; B: images at a time, all goals of a structure as the authors ran it\n')
+    header = ('structure', 'blocks', 'K', 'goals', 'B', 'MSE M=1', 'M=2', f'M={STEPS}', 'std', 'median', 'ARI-F', 'std')
     rows = []
-    for g in goal_metrics(stack, folder, drawn, count):
+    measured = (goal_metrics(stack, folder, drawn, count, together) for together in (False, True))
+    for g in (g for pair in zip(*measured, strict=True) for g in pair):
         mse, ari = Spread.of(g.mse[:, :, -1].mean(1)), Spread.of(np.nanmean(g.ari, 1))
-        rows.append((g.structure, g.blocks, g.slots, g.mse.shape[1], g.mse[:, :, 0].mean(), g.mse[:, :, 1].mean(),
-                     mse.mean, mse.std, np.median(g.mse[:, :, -1]), ari.mean, ari.std))
+        rows.append((g.structure, g.blocks, g.slots, g.mse.shape[1], g.batch, g.mse[:, :, 0].mean(),
+                     g.mse[:, :, 1].mean(), mse.mean, mse.std, np.median(g.mse[:, :, -1]), ari.mean, ari.std))
     print(text_table(header, rows), end='\n\n')
     pick = load_authors('op3_released_pick_place', folder / 'op3' / 'pick_place_curriculum.safetensors', device)
     values = episode_metrics(pick, folder, drawn, count)

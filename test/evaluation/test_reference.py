@@ -30,6 +30,17 @@ def test_reconstruction_of_goals(tmp_path: Path) -> None:
 
 
 @needs_data
+def test_reconstruction_of_goals_in_the_released_batch(tmp_path: Path) -> None:
+    goals = tmp_path / 'op3' / 'stack_goals'
+    goals.mkdir(parents=True)
+    (goals / 'bridge.npz').symlink_to(DATA / 'op3' / 'stack_goals' / 'bridge.npz')
+    model = load_authors('op3_released_stack', DATA / 'op3' / 'stack_s64d64_v1.safetensors', CPU)
+    (found,) = goal_metrics(model, tmp_path, range(1), together=True)
+    assert (found.batch, found.mse.shape, found.ari.shape) == (5, (1, 5, 4), (1, 5))
+    assert found.mse[..., -1].mean() <= 0.0014 and found.ari.mean() > 0.5
+
+
+@needs_data
 def test_reconstruction_and_open_loop_of_episodes() -> None:
     model = load_authors('op3_released_pick_place', DATA / 'op3' / 'pick_place_curriculum.safetensors', CPU)
     values = episode_metrics(model, DATA, range(1), 8)
