@@ -126,8 +126,8 @@ def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h
     if episode >= SMALL and len(shape) > 1:
         chunks = (1, max(1, min(shape[1], LARGE * shape[1] // episode)), *shape[2:])
     else:
-        together = max(1, SMALL // max(episode, 64))
-        # a power of two: parts of as many episodes, or a multiple, are joined without unpacking them
+        together = max(1, SMALL // max(episode, 128))
+        # a power of two up to 512: parts of as many episodes, or a multiple, are joined without unpacking them
         chunks = (1 << together.bit_length() - 1, *(max(size, 1) for size in shape[1:]))
     return file.create_dataset(name, shape, dtype, chunks=chunks, maxshape=(None, *shape[1:]), compression='gzip',
                                compression_opts=1)
