@@ -19,7 +19,9 @@ COMMANDS = {
     'models': ('evaluation.models_table', 'list the models: parts, size, cost of a frame, what they can do'),
     'bench': ('nodes.bench', 'measure speed and memory of perception and planning'),
     'bench-data': ('evaluation.bench_data', 'measure how fast episodes are made, and bags read'),
+    'benchmark': ('evaluation.benchmark', 'build goals: the planning benchmarks of the papers'),
     'import': ('importing', 'convert a published checkpoint'),
+    'goal': ('nodes.send_goal', 'see the entities of running nodes, and have a goal built'),
     'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }
 
