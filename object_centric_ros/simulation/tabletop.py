@@ -47,6 +47,8 @@ class TabletopWorld:
         self.camera: PinholeCamera = self.config.camera()
         self.joint_names: list[str] = list(JOINT_NAMES)
         self._models: dict[int, tuple[mujoco.MjModel, mujoco.MjModel]] = {}
+        self._compiled: dict[int, tuple[NDArray, NDArray]] = {}
+        self._aimed: tuple[NDArray, NDArray] | None = None
         self._view: TabletopView | None = None
         self._ik: ArmIK | None = None
         self.reset(0, 3)
@@ -205,6 +207,21 @@ class TabletopWorld:
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
+    def place_camera(self, position: ArrayLike | None = None) -> None:
+        """Move the camera to `position` [3] (m, work_plane); it looks at the configuration's target as before.
+
+        None brings it back. `camera` tells where it is; it stays there when the scene is reset.
+        """
+        c = self.config
+        if position is None:
+            self.camera, self._aimed = c.camera(), None
+        else:
+            self.camera = PinholeCamera.looking_at(position, c.camera_target, c.fovy_deg, c.width, c.height)
+            quat = np.empty(4)
+            mujoco.mju_mat2Quat(quat, (self.camera.rotation * [1, -1, -1]).ravel())
+            self._aimed = self.camera.position, quat
+        self._aim()
+
     def render(self, width: int = 640, height: int = 480) -> NDArray[np.uint8]:
         """Camera image [height, width, 3], RGB."""
         return self._eye().colours(self.model, self.data, width, height)
@@ -247,12 +264,19 @@ class TabletopWorld:
     def _use(self, n: int, colours: NDArray[np.float64]) -> None:
         if n not in self._models:
             self._models[n] = build_model(self.config, n, True), build_model(self.config, n, False)
+            full = self._models[n][0]
+            self._compiled[n] = full.cam_pos[0].copy(), full.cam_quat[0].copy()
         self._n, self._colours = n, colours
         self.model = self._models[n][0]
         self.data = mujoco.MjData(self.model)
         self._fast_data = mujoco.MjData(self._models[n][1])
         for i in range(n):
             self.model.geom(f'block{i}').rgba[:3] = colours[i]
+        self._aim()
+
+    def _aim(self) -> None:
+        self.model.cam_pos[0], self.model.cam_quat[0] = self._aimed or self._compiled[self._n]
+        mujoco.mj_camlight(self.model, self.data)
 
     def _put(self, block: int, xyz: ArrayLike, yaw: float) -> None:
         self.data.qpos[7 * block:7 * block + 7] = [*np.asarray(xyz, float), np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]

@@ -24,7 +24,12 @@ FIELDS = {
     'n_blocks': '[] blocks on the table',
     'arm_frames': '[T, S, S, 3] the same states with the arm over the table',
     'arm_labels': '[T, S, S] labels of arm_frames',
+    'camera_poses': '[T, 3, 4] rotation (optical frame to work_plane) and position (m) of the camera that moves',
 }
+MAX_SWING = 0.2
+"""With more the camera would leave the table out of its view (m)."""
+PERIODS = (6.0, 16.0)
+"""Frames in which a moving camera swings to and fro along an axis; drawn for each axis of each episode."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class PlayConfig:
         execution: ``teleport`` (fast, same rules) or ``arm`` (the arm moves every block).
         size: side of a frame (pixels).
         stacked_start: share of the episodes that start with a stack.
+        camera_motion: the camera swings about its place by so much along each axis (m), from frame to frame, and looks
+            at the table all the time; 0 for one that stands still. What moves has no one `camera` in the metadata.
         scene: looks and physics.
     """
 
@@ -48,6 +55,7 @@ class PlayConfig:
     execution: str = 'teleport'
     size: int = 64
     stacked_start: float = 0.2
+    camera_motion: float = 0.0
     scene: TabletopConfig = field(default_factory=TabletopConfig)
 
     def __post_init__(self) -> None:
@@ -56,6 +64,8 @@ class PlayConfig:
                 raise InputError(f'tabletop: {name}', f'at least {low}', getattr(self, name))
         if not 2 <= self.min_blocks <= self.max_blocks <= MAX_BLOCKS:
             raise InputError('tabletop: blocks', f'2 <= min <= max <= {MAX_BLOCKS}', (self.min_blocks, self.max_blocks))
+        if not 0 <= self.camera_motion <= MAX_SWING:
+            raise InputError('tabletop: camera_motion', f'0 to {MAX_SWING} m', self.camera_motion)
         if self.execution not in ('teleport', 'arm'):
             raise InputError('tabletop: execution', 'teleport or arm', self.execution)
 
@@ -75,21 +85,33 @@ def make_batch(config: PlayConfig, seeds: Sequence[Sequence[int]]) -> dict[str, 
 def meta(config: PlayConfig) -> dict[str, Any]:
     """Facts for the episode file."""
     scene = config.scene
-    return {'generator': 'tabletop', 'generator_version': GENERATOR_VERSION, 'action_format': 'pick_place_xy',
-            'camera': scene.camera().to_dict(), 'block_half_size': scene.block_half_size,
-            'workspace': scene.workspace}
+    still = {} if config.camera_motion else {'camera': scene.camera().to_dict()}
+    return {'generator': 'tabletop', 'generator_version': GENERATOR_VERSION, 'action_format': 'pick_place_xy', **still,
+            'block_half_size': scene.block_half_size, 'workspace': scene.workspace}
 
 
 def make_episode(world: TabletopWorld, config: PlayConfig, seed: Sequence[int]) -> dict[str, NDArray]:
     """One episode: field -> array without the leading N; see `FIELDS`."""
     rng = np.random.default_rng(seed)
-    while True:
-        episode = _try_episode(world, config, rng)
-        if episode is not None:
-            return episode
+    path = _camera_path(world, config, rng) if config.camera_motion else [None] * config.steps
+    try:
+        while True:
+            episode = _try_episode(world, config, rng, path)
+            if episode is not None:
+                return episode
+    finally:
+        world.place_camera()
 
 
-def _try_episode(world: TabletopWorld, config: PlayConfig, rng: np.random.Generator) -> dict[str, NDArray] | None:
+def _camera_path(world: TabletopWorld, config: PlayConfig, rng: np.random.Generator) -> Sequence[NDArray | None]:
+    """Where the camera is at each frame [T, 3] (m)."""
+    periods, phases = rng.uniform(*PERIODS, 3), rng.uniform(0, 2 * np.pi, 3)
+    turns = 2 * np.pi * np.arange(config.steps)[:, None] / periods + phases
+    return list(np.array(world.config.camera_position) + config.camera_motion * np.sin(turns))
+
+
+def _try_episode(world: TabletopWorld, config: PlayConfig, rng: np.random.Generator,
+                 path: Sequence[NDArray | None]) -> dict[str, NDArray] | None:
     n = int(rng.integers(config.min_blocks, config.max_blocks + 1))
     world.reset(rng, n)
     if rng.random() < config.stacked_start:
@@ -99,6 +121,8 @@ def _try_episode(world: TabletopWorld, config: PlayConfig, rng: np.random.Genera
     views: list[dict[str, NDArray]] = []
     actions, success = [], []
     for t in range(config.steps):
+        if path[t] is not None:
+            world.place_camera(path[t])
         pending = _look(world, config)
         state = world.save_state()
         if t < config.steps - 1:
@@ -126,7 +150,11 @@ def _try_episode(world: TabletopWorld, config: PlayConfig, rng: np.random.Genera
 def _look(world: TabletopWorld, config: PlayConfig) -> dict[str, NDArray]:
     positions = np.full((MAX_BLOCKS, 3), np.nan, np.float32)
     positions[:world.n_blocks] = world.block_positions()
-    return {'frames': world.model_frame(config.size), 'labels': world.model_labels(config.size), 'positions': positions}
+    seen: dict[str, NDArray] = {'frames': world.model_frame(config.size), 'labels': world.model_labels(config.size),
+                                'positions': positions}
+    if config.camera_motion:
+        seen['camera_poses'] = np.column_stack([world.camera.rotation, world.camera.position]).astype(np.float32)
+    return seen
 
 
 def _act(world: TabletopWorld, rng: np.random.Generator, execution: str) -> tuple[NDArray[np.float64], bool] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from object_centric_ros.geometry import model_image
 from object_centric_ros.simulation.arm import TRAVEL_HEIGHT, ArmIK
 from object_centric_ros.simulation.sampling import clear_places
 from object_centric_ros.simulation.tabletop import TabletopWorld
+from object_centric_ros.simulation.tabletop_play import PlayConfig, make_batch, meta
 from object_centric_ros.simulation.tabletop_rules import find_grasp, overlap, squeezed_yaw
 from object_centric_ros.simulation.tabletop_scene import TabletopConfig, top_down_joints
 
@@ -55,6 +58,28 @@ def test_labels_agree_with_pixels_and_camera(world: TabletopWorld) -> None:
         assert np.dot(seen, colour) / np.linalg.norm(seen) / np.linalg.norm(colour) > 0.98
         v, u = np.nonzero(mask)
         assert np.hypot(u.mean() + 0.5 - centre[0], v.mean() + 0.5 - centre[1]) < 6
+
+
+def test_a_camera_that_moves_sees_the_table_from_where_it_says() -> None:
+    still, moving = PlayConfig(steps=3, max_blocks=3), PlayConfig(steps=4, max_blocks=3, camera_motion=0.1)
+    before = make_batch(still, [(1, 0)])
+    seen = make_batch(moving, [(1, 0), (1, 1)])
+    again = make_batch(still, [(1, 0)])
+    assert all(np.array_equal(before[k], again[k], equal_nan=k == 'positions') for k in before)
+    poses = seen['camera_poses']
+    home = np.array(TabletopConfig().camera_position)
+    assert np.abs(poses[..., 3] - home).max() <= 0.1 and (np.ptp(poses[..., 3], 1) > 0.01).all()
+    assert 'camera' in meta(still) and 'camera' not in meta(moving)
+    hits = {'where it says': [], 'at home': []}
+    for i, t in np.ndindex(2, 4):
+        there = replace(TabletopConfig().camera(), rotation=poses[i, t, :, :3], position=poses[i, t, :, 3])
+        for k, place in enumerate(seen['positions'][i, t]):
+            for name, camera in (('where it says', there), ('at home', TabletopConfig().camera())):
+                u, v = np.floor(camera.square(64).project([place])[0]) if np.isfinite(place).all() else (-1, -1)
+                if 0 <= u < 64 and 0 <= v < 64:
+                    hits[name].append(seen['labels'][i, t, int(v), int(u)] == k + 1)
+    assert len(hits['where it says']) >= 12 and np.mean(hits['where it says']) >= 0.8  # others are hidden
+    assert np.mean(hits['at home']) < 0.6
 
 
 def test_model_frame_is_the_camera_image_made_small(world: TabletopWorld) -> None:
