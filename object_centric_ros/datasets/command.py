@@ -75,6 +75,9 @@ def bags_in(folder: Path) -> list[Path]:
     if not folder.is_dir() or (folder / 'metadata.yaml').exists():
         return []
     bags = sorted(path.parent for path in folder.glob('*/metadata.yaml'))
+    for cut in sorted({path.parent for path in folder.glob('*/*.mcap')} - set(bags)):
+        print(f'{cut}: left out: its recording was killed (interaction_collector recovers it when it goes on)',
+              file=sys.stderr)
     try:
         counts = json.loads((folder / 'progress.json').read_text(encoding='utf-8'))['bags']
         return [bag for bag in bags if (counts.get(bag.name) or {}).get('executed') != 0]

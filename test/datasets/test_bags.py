@@ -164,10 +164,13 @@ def test_several_bags_become_one_file(tmp_path: Path, capsys: pytest.CaptureFixt
         write(folder / name, recording())
     write(folder / 'bag_0003', recording(actions=False))
     (folder / 'progress.json').write_text('{"bags": {"bag_0003": {"executed": 0, "moved": 0}}}')
+    (folder / 'bag_0004').mkdir()
+    (folder / 'bag_0004' / 'bag_0004.mcap').touch()
     for i, paths in enumerate(([folder], [folder / 'bag_0001', folder / 'bag_0002'])):
         out = tmp_path / f'{i}.h5'
         assert main(['data', 'convert', *map(str, paths), '--out', str(out), '--steps', '3']) == 0
-        assert 'bag_0002: 100 images in 9.9 s' in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert 'bag_0002: 100 images in 9.9 s' in told and ('bag_0004: left out' in told) == (i == 0)
         with EpisodeStore(out) as store:
             got = store.read(slice(None))
             assert store.meta['source'] == ['bag_0001', 'bag_0002']
