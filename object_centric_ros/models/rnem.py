@@ -248,16 +248,23 @@ class RNEM(CycleModel):
                      ) -> tuple[Tensor, Terms]:
         """Eq. 3 of each frame as predicted from those before it, the mean over frames (nats an image).
 
-        A single frame [B, 1, C, H, W] is a film of `first_iterations` further frames that are the same.
+        A single frame [B, 1, C, H, W] is a film of `first_iterations` further frames that are the same. In a part
+        `rollout` of the batches the film is seen up to a random frame of its second half and imagined from there on.
         """
         if images.shape[1] == 1:
             images = images.expand(-1, 1 + self.config.first_iterations, -1, -1, -1)
+        frames, observed = images.shape[1], None
+        if self.config.rollout and torch.rand((), generator=generator, device=generator.device) < self.config.rollout:
+            observed = int(torch.randint((frames + 1) // 2, frames, (), generator=generator, device=generator.device))
         intra, inter, bound = [], [], []
-        for belief, image in zip(self.unroll(images, actions, generator)[1:], images.unbind(1)[1:], strict=True):
-            terms = cluster_losses(self.pixels, image, belief.parameters, belief.log_gamma)
+        for t, belief in enumerate(self.unroll(images, actions, generator, observed=observed)[1:], 1):
+            image, a = images[:, t], belief.parameters
+            seen = observed is None or t < observed
+            terms = cluster_losses(self.pixels, image, a,
+                                   belief.log_gamma if seen else log_responsibilities(self.pixels, image, a))
             intra.append(total(terms[0]).mean())
             inter.append(total(terms[1]).mean())
-            bound.append(total(upper_bound_loss(self.pixels, image, belief.parameters.detach())).mean())
+            bound.append(total(upper_bound_loss(self.pixels, image, a.detach())).mean())
         means = [torch.stack(x).mean() for x in (intra, inter, bound)]
         return means[0] + means[1], dict(zip(('intra', 'inter', 'nll'), (x.item() for x in means), strict=True))
 

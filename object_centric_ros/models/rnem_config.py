@@ -26,6 +26,8 @@ class RNEMConfig(ModelConfig):
         noise: part of the input's pixels that are flipped (Gaussian: replaced) in training.
         noisy_inference: noise of seen frames outside of training too, as in the released code (which also has it in
             roll-outs).
+        rollout: part of the training batches whose last frames are imagined. The paper's is 0; a network that has
+            always had noise in its input then fades within some frames of a roll-out without.
         on: what psi must exceed to count as drawn: max_k psi in roll-outs (appendix A.1: 0.1), that of the most
             responsible slot for the tracker.
         step_size: of N-EM's gradient step.
@@ -48,6 +50,7 @@ class RNEMConfig(ModelConfig):
     threshold: float = 0.5
     noise: float = 0.2
     noisy_inference: bool = False
+    rollout: float = 0.0
     on: float = 0.1
     step_size: float = 1.0
     latent: int = 250
@@ -66,6 +69,8 @@ class RNEMConfig(ModelConfig):
                              f'{self.interaction}, {self.action_size}')
         if self.background_slot:
             raise InputError('model.background_slot', 'false: what no slot draws is background', True)
+        if not 0 <= self.rollout <= 1:
+            raise InputError('model.rollout', '0 to 1', self.rollout)
         if not 0 <= self.noise < 1 or min(self.slots, self.first_iterations, self.latent) < 1 or self.sigma <= 0:
             raise InputError('model.noise, slots, first_iterations, latent, sigma', '0 <= noise < 1, the others > 0',
                              f'{self.noise}, {self.slots}, {self.first_iterations}, {self.latent}, {self.sigma}')

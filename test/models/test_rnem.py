@@ -349,6 +349,21 @@ def test_episode_loss_is_the_mean_over_predicted_frames(kind: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_trained_roll_outs_see_no_late_frame() -> None:
+    model = make(rollout=1.0)
+    images, _ = film(model, frames=6)
+    generator = seeded(1)
+    torch.rand((), generator=generator)  # whether
+    observed = int(torch.randint(3, 6, (), generator=generator))
+    with torch.no_grad():
+        loss, terms = model.episode_loss(images, None, 0, seeded(1))
+        measured = model.measure(images, generator=generator, observed=observed)
+        seen = model.measure(images, generator=seeded(1))
+    assert loss.item() == pytest.approx(measured['loss'].mean().item(), rel=1e-5)
+    assert terms['nll'] == pytest.approx(measured['nll'].mean().item(), rel=1e-5)
+    assert abs(seen['loss'].mean().item() - loss.item()) > 1e-3
+
+
 @pytest.mark.parametrize('kind', ['RNN', 'LSTM'])
 def test_baselines_are_next_frame_predictors(kind: str) -> None:
     """With one component gamma is one, and the loss is the cross-entropy of the next frame."""
