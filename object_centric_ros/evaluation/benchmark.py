@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.benchmark_goals import file_tasks, tower_task
 from object_centric_ros.evaluation.benchmark_pick_place import Settings, build
 from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs
-from object_centric_ros.evaluation.benchmark_tables import pick_place_table
+from object_centric_ros.evaluation.benchmark_stack import build_stack, stack_goals, stack_settings
+from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table
 from object_centric_ros.evaluation.reference import data_folder, load_authors
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
 from object_centric_ros.planning.blocks_pick_place import SPACES
 from object_centric_ros.planning.blocks_picks import MODES
+from object_centric_ros.planning.blocks_stack import ORDERS
 from object_centric_ros.planning.cem import METHODS
 from object_centric_ros.planning.costs import COSTS
 from object_centric_ros.simulation.blocks_pick_place import PickPlaceWorld
@@ -36,20 +39,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pick.add_argument('--blocks', type=int, nargs='+', default=[1, 2, 3], help='numbers of blocks (default: 1 2 3)')
     pick.add_argument('--actions', nargs='+', choices=SPACES, default=list(SPACES), help='action spaces')
     pick.add_argument('--picks', choices=MODES, default='both', help='where an entity is picked')
-    pick.add_argument('--cost', choices=sorted(COSTS), default='soft_iou', help='distance of two entities')
     pick.add_argument('--pairing', choices=sorted(PAIRINGS), default='optimal', help='of goal and predicted entities')
-    pick.add_argument('--optimiser', choices=METHODS, default='cem')
-    pick.add_argument('--population', type=int, default=200, help='candidates of an iteration (default: 200)')
-    pick.add_argument('--iterations', type=int, default=5, help='of the optimiser (default: 5)')
-    pick.add_argument('--restarts', type=int, default=4, help='starts of the inference of a scene (default: 4)')
+    _search(pick, 200, 5, 4, 'a scene')
     pick.add_argument('--no-replan', action='store_true', help='carry out whole plans, as published')
+    stack = kinds.add_parser('stack', help='build structures (OP3 Table 1)',
+                             description='Build structures by letting go of one block after the other.')
+    _common(stack)
+    stack.add_argument('--structures', nargs='+', help='names of goal files (default: all)')
+    stack.add_argument('--order', choices=ORDERS, default='lowest', help='which goal entity comes next')
+    stack.add_argument('--uniform', action='store_true',
+                       help='first draws anywhere and of any colour, as published')
+    stack.add_argument('--stride', type=int, choices=(1, 2, 4), default=2, help='of the grid of comparison')
+    _search(stack, 100, 2, 10, 'a goal')
+
+
+def _search(parser: argparse.ArgumentParser, population: int, iterations: int, restarts: int, what: str) -> None:
+    parser.add_argument('--cost', choices=sorted(COSTS), default='soft_iou', help='distance of two entities')
+    parser.add_argument('--optimiser', choices=METHODS, default='cem')
+    parser.add_argument('--population', type=int, default=population,
+                        help=f'candidates of an iteration (default: {population})')
+    parser.add_argument('--iterations', type=int, default=iterations, help=f'of the optimiser (default: {iterations})')
+    parser.add_argument('--restarts', type=int, default=restarts,
+                        help=f'starts of the inference of {what} (default: {restarts})')
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', default='benchmark', help='folder of results and pictures; a second call goes on')
     parser.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     parser.add_argument('--goals', metavar='DIR', help='goal files (default: see docs/BENCHMARKS.md)')
-    parser.add_argument('--episodes', type=int, help='goals of each kind (default: 50, or all in the files)')
+    parser.add_argument('--episodes', type=int, help='goals of each kind (default: 50, or all that are in files)')
+    parser.add_argument('--label', default='', help='name of these settings in the table')
     parser.add_argument('--seed', type=int, default=0, help='of the first goal and of all draws')
     parser.add_argument('--workers', type=int, default=1, help='worlds at a time, each in a process of its own')
 
@@ -59,12 +78,13 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1 if args.workers > 1 else torch.get_num_threads())
     folder = Path(args.out)
     data = str(data_folder(args.data))
-    jobs = pick_place_jobs(args, data)
-    records, before = run_jobs(jobs, pick_place_work, folder, args.workers)
+    stack = args.benchmark == 'stack'
+    jobs = stack_jobs(args, data) if stack else pick_place_jobs(args, data)
+    records, before = run_jobs(jobs, stack_work if stack else pick_place_work, folder, args.workers)
     print(f'\n{len(records)} goals, {before} of them from an earlier call; seed {args.seed}; accuracy is final, '
           'not best, where it does not say so\n')
-    print(pick_place_table(records))
-    print(f'\npictures (start, goal, result, imagined): {folder / "pictures"}')
+    print(stack_table(records) if stack else pick_place_table(records))
+    print(f'\npictures ({"" if stack else "start, "}goal, result, imagined): {folder / "pictures"}')
     return 0
 
 
@@ -72,9 +92,10 @@ def pick_place_jobs(args: argparse.Namespace, data: str) -> list[Job]:
     """One job for each goal and action space."""
     jobs = []
     for actions in args.actions:
-        settings = {'label': actions, 'actions': actions, 'picks': args.picks, 'cost': args.cost,
-                    'pairing': args.pairing, 'optimiser': args.optimiser, 'population': args.population,
-                    'iterations': args.iterations, 'restarts': args.restarts, 'replan': not args.no_replan}
+        settings = {'label': f'{args.label} {actions}'.strip(), 'actions': actions, 'picks': args.picks,
+                    'cost': args.cost, 'pairing': args.pairing, 'optimiser': args.optimiser,
+                    'population': args.population, 'iterations': args.iterations, 'restarts': args.restarts,
+                    'replan': not args.no_replan}
         if args.goals:
             tasks = file_tasks(args.goals, args.blocks)[:args.episodes]
             names = [(len(task.goal), i, task.name) for i, task in enumerate(tasks)]
@@ -103,6 +124,29 @@ def pick_place_settings(given: dict[str, Any]) -> Settings:
                       pairing=given['pairing'], search=search)
     return replace(s, planner=planner, inference=replace(s.inference, restarts=given['restarts']),
                    replan=given['replan'])
+
+
+def stack_jobs(args: argparse.Namespace, data: str) -> list[Job]:
+    """One job for each goal."""
+    settings = {'label': args.label or 'op3', 'cost': args.cost, 'order': args.order, 'around': not args.uniform,
+                'stride': args.stride, 'optimiser': args.optimiser, 'population': args.population,
+                'iterations': args.iterations, 'restarts': args.restarts}
+    folder = args.goals or str(Path(data) / 'op3' / 'stack_goals')
+    names = [name for name, _ in stack_goals(folder, args.episodes)]
+    known = sorted({name.rpartition('-')[0] for name in names})
+    unknown = set(args.structures or ()) - set(known)
+    if unknown:
+        raise InputError('--structures', f'of {known}', sorted(unknown))
+    return [{'goal': name, 'seed': args.seed, 'data': data, 'goals': folder, 'settings': settings} for name in names
+            if not args.structures or name.rpartition('-')[0] in args.structures]
+
+
+def stack_work(job: Job) -> Result:
+    """Build one structure."""
+    goal = dict(stack_goals(job['goals'], None))[job['goal']]
+    built = build_stack(model_of('stack', job['data']), job['goal'], goal, stack_settings(job['settings']),
+                        job['seed'])
+    return {**built.record, 'settings': job['settings']}, built.pictures
 
 
 @cache

@@ -1,0 +1,50 @@
+"""Distances of pairs of entities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from object_centric_ros.planning.costs import COSTS, Pictures, composite_mse, latent_distance
+
+
+def square(u: int, v: int, rgb: tuple[float, float, float]) -> Pictures:
+    """One entity: a square of 6 pixels."""
+    masks = torch.zeros(1, 1, 24, 24)
+    masks[..., v:v + 6, u:u + 6] = 1
+    return Pictures(masks, torch.tensor(rgb).reshape(1, 1, 3, 1, 1).expand(1, 1, 3, 24, 24).clone())
+
+
+RED, BLUE = (0.9, 0.2, 0.2), (0.2, 0.2, 0.9)
+
+
+@pytest.mark.parametrize('name', sorted(COSTS))
+def test_same_is_free_near_is_cheaper_than_far(name: str) -> None:
+    cost, goal = COSTS[name], square(4, 4, RED)
+    same, near, far = (float(cost(goal, square(u, 4, RED))[0, 0, 0]) for u in (4, 6, 14))
+    assert same == pytest.approx(0 if name != 'released_iou' else 0.5, abs=1e-6)  # its union counts twice
+    assert same < near < far
+
+
+@pytest.mark.parametrize('name', ['paper_iou', 'released_iou', 'soft_iou'])
+def test_another_colour_at_the_same_place_does_not_fit(name: str) -> None:
+    goal = square(4, 4, RED)
+    assert float(COSTS[name](goal, square(4, 4, BLUE))[0, 0, 0]) > float(COSTS[name](goal, square(6, 4, RED))[0, 0, 0])
+
+
+def test_all_pairs_of_many_scenes() -> None:
+    goals = Pictures(torch.rand(1, 2, 8, 8), torch.rand(1, 2, 3, 8, 8))
+    things = Pictures(torch.rand(5, 3, 8, 8), torch.rand(5, 3, 3, 8, 8))
+    for cost in COSTS.values():
+        every = cost(goals, things)
+        assert every.shape == (5, 2, 3)
+        one = cost(Pictures(goals.masks[:, 1:], goals.colours[:, 1:]), Pictures(things.masks[3:4, 2:],
+                                                                              things.colours[3:4, 2:]))
+        assert torch.allclose(every[3, 1, 2], one[0, 0, 0], atol=1e-6)
+
+
+def test_latents_and_whole_pictures() -> None:
+    goal, things = torch.rand(2, 7), torch.rand(4, 3, 7)
+    assert torch.allclose(latent_distance(goal, things)[1, 0, 2], (goal[0] - things[1, 2]).square().mean())
+    image, images = torch.rand(3, 5, 5), torch.rand(4, 3, 5, 5)
+    assert torch.allclose(composite_mse(image, images)[2], (image - images[2]).square().mean())
