@@ -48,12 +48,12 @@ SETS = (
     DataSet('active-dSprites (OBAI)', 'sprites', 'active', 50_000, 20_480, 10_000),
     DataSet('Multi-dSprites on grey', 'sprites', 'multi_on_grey', 60_000, 40_960, 10_000),
     DataSet('Tetrominoes', 'tetrominoes', 'paper', 60_000, 60_000, 10_000),
-    DataSet('Space Invaders (R-NEM)', 'invaders', 'rnem', 50_000, 60, None),
-    DataSet('block stacking (OP3)', 'blocks_stack', 'paper', 60_000, 400, 150),
-    DataSet('pick and place (OP3)', 'blocks_pick_place', 'paper', 10_000, 240, 150),
-    DataSet('like CLEVR, up to 6 things', 'clevr', 'clevr6', 70_000, 40, None),
+    DataSet('Space Invaders (R-NEM)', 'invaders', 'rnem', 50_000, 96, None),
+    DataSet('block stacking (OP3)', 'blocks_stack', 'paper', 60_000, 1000, 150),
+    DataSet('pick and place (OP3)', 'blocks_pick_place', 'paper', 10_000, 400, 150),
+    DataSet('like CLEVR, up to 6 things', 'clevr', 'clevr6', 70_000, 400, None),
     DataSet('like CLEVRER', 'clevr', 'clevrer', 10_000, 4, None),
-    DataSet('tabletop with arm', 'tabletop', None, 8000, 40, None),
+    DataSet('tabletop with arm', 'tabletop', None, 8000, 200, None),
 )
 
 
