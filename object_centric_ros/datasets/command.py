@@ -167,7 +167,8 @@ def run_verify(args: argparse.Namespace) -> int:
         for episode, name in store.verify():
             print(f'{args.path}: episode {episode}: {name} is damaged')
             damaged += 1
-        print(f'{len(store)} episodes, ' + (f'{damaged} damaged arrays' if damaged else 'none damaged')
+        found = f'{damaged} damaged array' + 's' * (damaged > 1) if damaged else 'none damaged'
+        print(f'{len(store)} episodes, {found}'
               + ('' if store.checked else ': they can be read; the file holds no checksums'))
     return int(damaged > 0)
 

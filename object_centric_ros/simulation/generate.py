@@ -53,7 +53,10 @@ def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, epi
     config = maker.config() if config is None else config
     meta = plain({**maker.meta(config), 'world': world, 'seed': seed, 'config': to_mapping(config)})
     target, parts = Path(out), parts_folder(out)
-    parts.mkdir(parents=True, exist_ok=True)
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f'episode file {target}', 'a place that can be written', e) from e
     part = min(maker.part, -(-episodes // FEWEST_PARTS))
     ranges = [range(first, min(first + part, episodes)) for first in range(0, episodes, part)]
     paths = [parts / f'{r.start:08d}-{r.stop:08d}.h5' for r in ranges]

@@ -180,6 +180,11 @@ def test_command_line(tmp_path: Path) -> None:
         assert len(store) == 2 and (store.read([0, 1])['n_blocks'] == 3).all() and 'arm_frames' not in store.fields
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    assert command('balls', '--out', str(tmp_path / 'file' / 'b.h5'), '--episodes', '2') == 2
+
+
 def test_options_change_files_and_files_change_presets(tmp_path: Path) -> None:
     (tmp_path / 'balls.yaml').write_text('steps: 6\nsize: 48\n')
     command('balls', '--out', str(tmp_path / 'b.h5'), '--episodes', '2', '--preset', 'op3', '--config',
