@@ -182,7 +182,8 @@ def test_command_line(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
-    assert command('balls', '--out', str(tmp_path / 'file' / 'b.h5'), '--episodes', '2') == 2
+    with pytest.raises(InputError, match=r'b\.h5: expected a place that can be written'):
+        command('balls', '--out', str(tmp_path / 'file' / 'b.h5'), '--episodes', '2')
 
 
 def test_options_change_files_and_files_change_presets(tmp_path: Path) -> None:
