@@ -13,7 +13,8 @@ import torch
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.benchmark_goals import file_tasks, tower_task
 from object_centric_ros.evaluation.benchmark_pick_place import Settings, build
-from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs
+from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs, table
+from object_centric_ros.evaluation.benchmark_speed import HEADER, pick_place_speed, stack_speed
 from object_centric_ros.evaluation.benchmark_stack import build_stack, stack_goals, stack_settings
 from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table
 from object_centric_ros.evaluation.reference import data_folder, load_authors
@@ -51,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help='first draws anywhere and of any colour, as published')
     stack.add_argument('--stride', type=int, choices=(1, 2, 4), default=2, help='of the grid of comparison')
     _search(stack, 100, 2, 10, 'a goal')
+    speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
+    speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
+    speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
+    speed.add_argument('--threads', type=int, default=2, help='of the processor (default: 2)')
+    speed.add_argument('--seed', type=int, default=0)
 
 
 def _search(parser: argparse.ArgumentParser, population: int, iterations: int, restarts: int, what: str) -> None:
@@ -75,6 +81,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is left, and print the table."""
+    if args.benchmark == 'plan-speed':
+        return run_speed(args)
     torch.set_num_threads(1 if args.workers > 1 else torch.get_num_threads())
     folder = Path(args.out)
     data = str(data_folder(args.data))
@@ -85,6 +93,17 @@ def run(args: argparse.Namespace) -> int:
           'not best, where it does not say so\n')
     print(stack_table(records) if stack else pick_place_table(records))
     print(f'\npictures ({"" if stack else "start, "}goal, result, imagined): {folder / "pictures"}')
+    return 0
+
+
+def run_speed(args: argparse.Namespace) -> int:
+    """Print how long plans take."""
+    torch.set_num_threads(args.threads)
+    data = str(data_folder(args.data))
+    rows = pick_place_speed(model_of('pick-place', data), args.repeats, args.seed)
+    rows += stack_speed(model_of('stack', data), Path(data) / 'op3' / 'stack_goals', args.repeats, args.seed)
+    print(f'medians of {args.repeats} calls, {args.threads} threads\n')
+    print(table(HEADER, rows))
     return 0
 
 

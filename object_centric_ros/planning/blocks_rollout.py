@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from object_centric_ros.models.belief import Scene
+from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.interaction import InteractionDynamics
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
@@ -77,15 +78,22 @@ class Rollout:
         return float(view.cost(scene, 1, config)[0]), scene.image[0].float()
 
     def decode(self, z: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-        """Latents [M, Z] -> colours [M, 3, h, w] and mask logits [M, h, w], in bfloat16 where that is faster."""
-        colours, logits = [], []
-        enabled = stride > 1 and self.precision == torch.bfloat16
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=enabled):
-            for part in z[:, None].split(BATCH):
-                scene = self.models[stride].decode(part)
-                colours.append(scene.colours[:, 0].float())
-                logits.append(scene.mask_logits[:, 0].float())
-        return torch.cat(colours), torch.cat(logits)
+        """Latents [M, Z] -> colours [M, 3, h, w] and mask logits [M, h, w].
+
+        Coarse pictures in bfloat16 where that is faster, and in batches: they are too small to be convolved one by one.
+        """
+        if stride == 1:
+            scene = self.models[1].decode(z[:, None])
+            return scene.colours[:, 0], scene.mask_logits[:, 0]
+        decoder, parts = cast(SpatialBroadcastDecoder, self.models[stride].decoder), []
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            for part in z.split(BATCH):
+                x = decoder.tiled(part)
+                for layer in list(decoder.layers)[1:]:
+                    x = layer(decoder.activation(x))
+                parts.append(x.float())
+        drawn = torch.cat(parts)
+        return drawn[:, :-1], drawn[:, -1]
 
 
 class View:

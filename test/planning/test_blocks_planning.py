@@ -1,0 +1,162 @@
+"""Planning on block worlds: coarse models, inference, and every outcome of a plan; with small untrained models, and
+with the authors' weights where they lie beside the checkout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.benchmark_goals import tower_task
+from object_centric_ros.evaluation.benchmark_pick_place import HALF, WORKSPACE, stage_camera
+from object_centric_ros.evaluation.reference import data_folder, load_authors
+from object_centric_ros.models.op3 import OP3
+from object_centric_ros.models.registry import build_model
+from object_centric_ros.planning.blocks_inference import Inference, InferenceConfig
+from object_centric_ros.planning.blocks_pick_place import PickPlaceConfig, PickPlacePlanner
+from object_centric_ros.planning.cem import SearchConfig
+from object_centric_ros.planning.coarse import coarsened, subsampled, taps
+from object_centric_ros.presets import load_preset
+from object_centric_ros.simulation.blocks_pick_place import PickPlaceWorld
+from object_centric_ros.simulation.blocks_stage import Block
+
+SEARCH = SearchConfig(population=60, elites=8, iterations=3)
+RED, GREEN = (0.9, 0.1, 0.1), (0.1, 0.8, 0.2)
+
+
+def authors_model() -> OP3:
+    """The published pick-and-place model."""
+    try:
+        folder = data_folder(None)
+    except InputError:
+        pytest.skip('the authors\' weights (shared/data/op3) are not here')
+    torch.set_num_threads(1)
+    return load_authors('op3_released_pick_place', folder / 'op3' / 'pick_place_curriculum.safetensors',
+                        torch.device('cpu'))
+
+
+@pytest.fixture(scope='module')
+def world() -> PickPlaceWorld:
+    return PickPlaceWorld()
+
+
+@pytest.fixture(scope='module')
+def scene(world: PickPlaceWorld) -> tuple[Inference, PickPlacePlanner]:
+    model = authors_model()
+    world.set_blocks([])
+    inference = Inference(model, world.render(), InferenceConfig(restarts=2))
+    return inference, PickPlacePlanner(inference, WORKSPACE, stage_camera(), HALF, PickPlaceConfig(search=SEARCH))
+
+
+def explain(inference: Inference, world: PickPlaceWorld, blocks: list[Block], slots: int = 4):
+    world.set_blocks(blocks)
+    return inference.explain(world.render(), slots, torch.Generator().manual_seed(0))
+
+
+def cube(x: float, y: float, rgb: tuple[float, float, float]) -> Block:
+    return Block('cube', (x, y, 0.6), rgb)
+
+
+def test_taps_share_each_fine_tap_among_two_coarse_ones() -> None:
+    for kernel in (3, 5):
+        for stride in (1, 2, 4):
+            shares = np.array(taps(kernel, stride))
+            assert np.allclose(shares.sum(0), 1)
+            offsets = np.arange(len(shares)) - len(shares) // 2
+            assert np.allclose(stride * offsets @ shares, np.arange(kernel) - kernel // 2)
+    assert np.array_equal(taps(5, 1), np.eye(5))
+
+
+def test_a_coarse_model_of_stride_one_is_the_model() -> None:
+    torch.manual_seed(0)
+    model = build_model(load_preset('op3_released_pick_place'))
+    assert isinstance(model, OP3)
+    model.eval().requires_grad_(False)
+    z = torch.randn(2, 3, 128)
+    one, fine = coarsened(model, 1).decode(z), model.decode(z)
+    assert torch.allclose(one.colours, fine.colours, atol=1e-5)
+    half = coarsened(model, 2).decode(z)
+    assert half.colours.shape == (2, 3, 3, 32, 32)
+    with pytest.raises(InputError):
+        coarsened(model, 3)
+    with pytest.raises(InputError):
+        coarsened(build_model(replace(load_preset('op3_released_pick_place'), share_weights=False)), 2)  # type: ignore[arg-type]
+
+
+def test_coarse_pictures_are_those_of_the_model(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, _ = scene
+    now = explain(inference, world, [cube(-1, 2, RED), cube(1, 3, GREEN)])
+    full = now.scene
+    for stride, limit in ((2, 0.01), (4, 0.025)):
+        coarse = coarsened(inference.model, stride).scene(now.belief)
+        a, b = coarse.image[0], subsampled(full.image[0], stride)
+        assert float((a - b).abs().mean()) < limit
+
+
+def test_inference_finds_the_blocks_and_leaves_out_the_rest(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    blocks = [cube(-1, 2, RED), cube(1, 3, GREEN)]
+    now = explain(inference, world, blocks)
+    assert len(now.things) == 2 and now.mse < 2e-3
+    points, sure = planner.picks.of(now, np.random.default_rng(0))
+    away = np.abs(points[:, None] - np.array([b.position[:2] for b in blocks])[None]).max(-1)
+    assert sure.all() and (away.min(1) < 0.2).all() and sorted(away.argmin(1)) == [0, 1]
+    assert explain(inference, world, []).things == ()
+
+
+def test_outcomes_without_moves(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    blocks = [cube(-1, 2, RED), cube(1, 3, GREEN)]
+    now, empty = explain(inference, world, blocks), explain(inference, world, [])
+    rng = np.random.default_rng(0)
+    holds = planner.plan(now, now, rng)
+    assert holds.reached and not holds.moves and holds.scored == 0 and holds.reason == 'the goal holds'
+    nothing = planner.plan(now, empty, rng)
+    assert nothing.reached and not nothing.moves and 'no entities' in nothing.reason
+    gone = planner.plan(empty, now, rng)
+    assert not gone.reached and not gone.moves and gone.reason == 'the scene shows no entities'
+
+
+def test_a_goal_of_more_entities_than_there_are_is_never_reached(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    goal = explain(inference, world, [cube(-1, 2, RED), cube(1, 3, GREEN)])
+    one = explain(inference, world, [cube(-1, 2, RED)], 3)
+    plan = planner.plan(one, goal, np.random.default_rng(0))
+    assert not plan.reached and plan.present >= 0.9
+
+
+@pytest.mark.parametrize('actions', ['entity', 'xy'])
+def test_one_block_goes_to_its_goal(scene: tuple, world: PickPlaceWorld, actions: str) -> None:
+    inference, planner = scene
+    planner = PickPlacePlanner(inference, WORKSPACE, stage_camera(), HALF,
+                               PickPlaceConfig(actions=actions, search=replace(SEARCH, population=120)))
+    goal = explain(inference, world, [cube(-1.5, 3, RED)], 3)
+    now = explain(inference, world, [cube(1, 2, RED)], 3)
+    plan = planner.plan(now, goal, np.random.default_rng(0))
+    again = planner.plan(now, goal, np.random.default_rng(0))
+    assert len(plan.moves) == 1 and plan.expected < plan.present - 0.3
+    assert plan.moves == again.moves
+    assert world.pick_place(plan.moves[0].pick, plan.moves[0].place) == 0
+    assert np.abs(world.positions()[0, :2] - [-1.5, 3]).max() < HALF
+
+
+def test_tower_goals_stand_and_are_repeatable(world: PickPlaceWorld) -> None:
+    for seed in range(3):
+        task = tower_task(3, seed, world)
+        again = tower_task(3, seed, world)
+        assert np.array_equal(task.goal_image, again.goal_image) and task.start == again.start
+        assert {round((b.position[2] - 0.6) / 1.2) for b in task.goal} <= {0, 1, 2}
+        assert all(abs(b.position[1] - 3) < 0.1 for b in task.goal)
+        assert [b.rgb for b in task.start] == [b.rgb for b in task.goal]
+
+
+def test_bad_input(world: PickPlaceWorld) -> None:
+    with pytest.raises(InputError):
+        PickPlaceConfig(cost='nearest')
+    with pytest.raises(InputError):
+        InferenceConfig(restarts=2, finalists=3)
+    with pytest.raises(InputError):
+        tower_task(9, 0, world)
