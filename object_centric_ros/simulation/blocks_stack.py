@@ -123,6 +123,14 @@ class StackWorld(BlocksWorld):
         self.add_block(block)
         self.settle(seconds)
 
+    def step(self, action: ArrayLike) -> None:
+        """`drop` for a second with one vector [13] as the training pairs have it: see ``drop`` in `FIELDS`."""
+        values = np.asarray(action, float)
+        if values.shape != (13,):
+            raise InputError('action', '13 numbers: shape (one of 3), position, quaternion and RGB', values.shape)
+        place, turn, rgb = (tuple(part.tolist()) for part in (values[3:6], values[6:10], values[10:]))
+        self.drop(Block(SHAPES[int(values[:3].argmax())], place, rgb, turn), DROP_S)
+
     def render_block_in_air(self, shape: str, rgb: ArrayLike, position: ArrayLike, yaw: float = 0.0
                             ) -> NDArray[np.uint8]:
         """Picture [64, 64, 3] of the present scene with one more block held in the air; nothing changes or moves."""

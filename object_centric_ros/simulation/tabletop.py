@@ -89,7 +89,7 @@ class TabletopWorld:
 
     # ---- setting up ------------------------------------------------------------------------------------------------
 
-    def reset(self, seed: int | np.random.Generator, n_blocks: int) -> None:
+    def reset(self, seed: int | np.random.Generator, n_blocks: int = 3) -> None:
         """A random unstacked scene of `n_blocks` blocks at rest, arm at home; the same seed gives the same scene."""
         if not 2 <= n_blocks <= MAX_BLOCKS:
             raise InputError('number of blocks', f'2 to {MAX_BLOCKS}', n_blocks)
@@ -163,6 +163,11 @@ class TabletopWorld:
         if self._ik is None:
             self._ik = ArmIK(self.config)
         return PickPlaceMotion(self, self._ik, pick, place)
+
+    def step(self, action: ArrayLike) -> PickPlaceResult:
+        """`pick_place` with one vector [4]: pick x, y and place x, y (m)."""
+        pick, place = np.asarray(action, float).reshape(2, 2)
+        return self.pick_place(pick, place)
 
     def pick_place(self, pick_xy: ArrayLike, place_xy: ArrayLike) -> PickPlaceResult:
         """A pick-and-place with the arm from start to end, as fast as it can be computed."""

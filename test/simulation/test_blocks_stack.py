@@ -102,6 +102,19 @@ def test_drops_touch_nothing(world: StackWorld, seed: int) -> None:
         world.drop(inside)
 
 
+def test_a_step_is_the_drop_of_a_training_pair(world: StackWorld) -> None:
+    config = StackConfig(min_blocks=3, max_blocks=3, timestep=world.timestep)
+    pair = make_batch(config, [(4, 0)])
+    world.set_blocks([Block(SHAPES[shape], tuple(place), tuple(rgb), tuple(turn)) for shape, place, rgb, turn in zip(
+        pair['shapes'][0], pair['positions'][0, 0].astype(float), pair['colours'][0].astype(float),
+        pair['quaternions'][0, 0].astype(float), strict=True)][:2])
+    world.step(pair['drop'][0])
+    assert len(world.blocks) == 3
+    assert np.abs(world.positions() - pair['positions'][0, 1]).max() < 0.05
+    with pytest.raises(InputError, match='13 numbers'):
+        world.step(np.zeros(4))
+
+
 def test_drop_bounds_are_used_where_nothing_is_below(world: StackWorld) -> None:
     world.set_blocks([])
     rng = np.random.default_rng(0)

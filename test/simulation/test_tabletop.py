@@ -146,6 +146,13 @@ def test_arm_builds_a_stack_of_three_and_takes_its_top(world: TabletopWorld) -> 
     assert world.block_positions()[1, 2] == pytest.approx(0.09, abs=0.005)
 
 
+def test_a_step_is_a_pick_and_place(world: TabletopWorld) -> None:
+    world.reset(3)
+    place = clear_places(np.random.default_rng(0), 1, 0.15, world.block_positions())[0]
+    assert world.step([*world.block_positions()[0, :2], *place]).success
+    assert np.abs(world.block_positions()[0, :2] - place).max() < 0.01
+
+
 @pytest.mark.parametrize('way', ['arm', 'teleport'])
 def test_a_pick_beside_the_block_is_a_real_miss(world: TabletopWorld, way: str) -> None:
     world.reset(4, 2)
