@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stack.add_argument('--uniform', action='store_true',
                        help='first draws anywhere and of any colour, as published')
     stack.add_argument('--stride', type=int, choices=(1, 2, 4), default=2, help='of the grid of comparison')
-    _search(stack, 100, 2, 10, 'a goal')
+    _search(stack, 60, 2, 10, 'a goal')
     speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
     speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
@@ -100,10 +100,10 @@ def run_speed(args: argparse.Namespace) -> int:
     """Print how long plans take."""
     torch.set_num_threads(args.threads)
     data = str(data_folder(args.data))
-    rows = pick_place_speed(model_of('pick-place', data), args.repeats, args.seed)
-    rows += stack_speed(model_of('stack', data), Path(data) / 'op3' / 'stack_goals', args.repeats, args.seed)
     print(f'medians of {args.repeats} calls, {args.threads} threads\n')
-    print(table(HEADER, rows))
+    print(table(HEADER, pick_place_speed(model_of('pick-place', data), args.repeats, args.seed)), flush=True)
+    goals = Path(data) / 'op3' / 'stack_goals'
+    print(table(HEADER, stack_speed(model_of('stack', data), goals, args.repeats, args.seed)))
     return 0
 
 

@@ -68,8 +68,9 @@ def stack_speed(model: OP3, goals: str | Path, repeats: int, seed: int) -> list[
     def draw(drops: Sequence[Drop]) -> NDArray[np.uint8]:
         return np.stack([world.render_block_in_air(d.shape, d.rgb, d.position) for d in drops])
     rows = []
-    for name, config in (('a block, released settings', replace(s.planner, order='cheapest', around=False,
-                                                                 cost='subimage')),
+    released = replace(s.planner, order='cheapest', around=False, cost='subimage',
+                       search=replace(s.planner.search, population=100, elites=10))
+    for name, config in (('a block, released settings', released),
                          ('a block, ours', s.planner)):
         planner = StackPlanner(model, SHAPES, DROP_BOUNDS, stack_camera(), DEPTH, config)
         rows.append(_row(name, config.search.population * config.search.iterations, repeats,

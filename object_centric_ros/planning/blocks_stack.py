@@ -60,7 +60,7 @@ class StackConfig:
     cost: str = 'soft_iou'
     order: str = 'lowest'
     around: bool = True
-    search: SearchConfig = field(default_factory=lambda: SearchConfig('cem', 100, 10, 2, spread=0.01))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig('cem', 60, 8, 2, spread=0.01))
     stride: int = 2
     refinements: int = 4
     colour_spread: float = 0.15
