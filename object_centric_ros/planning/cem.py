@@ -109,10 +109,10 @@ def optimise(space: Space, score: Score, config: SearchConfig, rng: np.random.Ge
     scored = 0
     for _ in range(config.iterations):
         choices = np.stack([rng.choice(o, n, p=chance[t]) for t in range(h)], 1)
-        uniform = rng.uniform(space.low, space.high, (n, h, a)) if draw is None else draw(n)
-        noise = rng.standard_normal((n, h, a))
         drawn = known[steps, choices][..., None]
-        points = np.where(drawn, mean[steps, choices] + noise * spread[steps, choices], uniform)
+        points = mean[steps, choices] + rng.standard_normal((n, h, a)) * spread[steps, choices]
+        if not drawn.all():
+            points = np.where(drawn, points, rng.uniform(space.low, space.high, (n, h, a)) if draw is None else draw(n))
         points = np.clip(points, space.low, space.high)
         costs = np.asarray(score(choices, points), float)
         scored += n

@@ -20,9 +20,9 @@ def score(choices: np.ndarray, points: np.ndarray) -> np.ndarray:
     return away + 2 * (choices[:, 0] != 2) + 2 * (choices[:, 1] != 0)
 
 
-@pytest.mark.parametrize(('method', 'limit'), [('cem', 0.25), ('mppi', 0.6), ('random', 3.0)])
+@pytest.mark.parametrize(('method', 'limit'), [('cem', 0.25), ('mppi', 0.25), ('random', 3.0)])
 def test_finds_choices_and_points(method: str, limit: float) -> None:
-    found = optimise(SPACE, score, SearchConfig(method, 300, 30, 8, temperature=0.2), np.random.default_rng(0))
+    found = optimise(SPACE, score, SearchConfig(method, 300, 30, 8, temperature=0.4), np.random.default_rng(0))
     assert found.cost < limit and found.scored == 2400
     assert score(found.choices[None], found.points[None])[0] == found.cost
     if method != 'random':
