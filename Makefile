@@ -1,5 +1,5 @@
-# make demo | test | bench | bench-data | lint | setup | clean.
-# Variables: PYTHON, TORCH (what to give pip), ARGS (for demo, bench and bench-data).
+# make demo | test | bench | bench-data | results | lint | setup | clean.
+# Variables: PYTHON, TORCH (what to give pip), ARGS (for demo, bench, bench-data and results).
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -9,7 +9,7 @@ IN_ENV := . $(VENV)/env.sh && $(VENV)/bin/
 # set by a Python with ROS wheels for its children: another one among them would not find its libraries
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: setup demo test bench bench-data lint clean
+.PHONY: setup demo test bench bench-data results lint clean
 .DEFAULT_GOAL := demo
 
 setup:
@@ -24,6 +24,9 @@ bench: setup
 
 bench-data: setup
 	@$(IN_ENV)object-centric bench-data $(ARGS)
+
+results: setup
+	@$(IN_ENV)object-centric results $(ARGS)
 
 lint: setup
 	@$(IN_ENV)ruff check .

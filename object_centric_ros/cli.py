@@ -16,6 +16,8 @@ COMMANDS = {
     'data': ('datasets.command', 'look at episode files, check and convert them'),
     'train': ('training.command', 'train a model on episodes'),
     'evaluate': ('evaluation.command', 'measure a model on held-out episodes'),
+    'report': ('evaluation.run_report', 'write a page about a training run: curves and pictures'),
+    'results': ('evaluation.results', "write the papers' results beside ours"),
     'models': ('evaluation.models_table', 'list the models: parts, size, cost of a frame, what they can do'),
     'bench': ('nodes.bench', 'measure speed and memory of perception and planning'),
     'bench-data': ('evaluation.bench_data', 'measure how fast episodes are made, and bags read'),

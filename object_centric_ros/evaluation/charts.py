@@ -53,24 +53,25 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str, width: int = 534, height: int = 220,
-               limit: float | None = None, limit_name: str = '') -> str:
-    """A line chart from y = 0; `limit` draws a dashed line."""
+               limit: float | None = None, limit_name: str = '', from_zero: bool = True) -> str:
+    """A line chart, from y = 0 or from the lowest value; `limit` draws a dashed line."""
     shown = [s for s in series if len(s.x)]
     if not shown:
         return f'<p class="none">{escape(title)}: nothing was recorded.</p>'
     x0, x1 = min(float(s.x.min()) for s in shown), max(float(s.x.max()) for s in shown)
     tops = [float(np.nanpercentile(s.y, 99 if s.band else 100)) for s in shown]
-    y1 = 1.12 * max([*tops, limit or 0.0, 1e-9])
+    y0 = 0.0 if from_zero else min(float(np.nanpercentile(s.y, 1)) for s in shown)
+    y1 = y0 + 1.12 * max(max([*tops, limit or 0.0]) - y0, 1e-9)
     x1 = x1 if x1 > x0 else x0 + 1
 
     def px(x: float) -> float:
         return LEFT + (width - LEFT - RIGHT) * (x - x0) / (x1 - x0)
 
     def py(y: float) -> float:
-        return TOP + (height - TOP - BOTTOM) * (1 - min(max(y, 0.0), y1) / y1)
+        return TOP + (height - TOP - BOTTOM) * (1 - (min(max(y, y0), y1) - y0) / (y1 - y0))
 
     parts = _frame(width, height, title, x_label, y_label)
-    for v in ticks(0, y1):
+    for v in ticks(y0, y1):
         parts.append(f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{py(v):.1f}" y2="{py(v):.1f}" class="grid"/>'
                      f'<text x="{LEFT - 6}" y="{py(v) + 4:.1f}" class="tick" text-anchor="end">{v:g}</text>')
     for v in ticks(x0, x1, 8):

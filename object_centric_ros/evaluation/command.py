@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 
-import numpy as np
 import torch
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation import model_scores
 from object_centric_ros.evaluation.persistence import EpisodeIds, persistence
 from object_centric_ros.evaluation.reference import evaluate_reference
 from object_centric_ros.evaluation.tables import Spread, text_table
-from object_centric_ros.evaluation.validate import episode_metrics
-from object_centric_ros.tracking.settings import TrackerConfig
-from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights
-from object_centric_ros.training.data import Episodes
-
-NAMES = {'ari_f_first': 'foreground ARI, first frame', 'ari_f_last': 'foreground ARI, last frame',
-         'ari_first': 'ARI, first frame', 'ari_last': 'ARI, last frame',
-         'mse_first': 'reconstruction MSE, first frame', 'mse_last': 'reconstruction MSE, last frame'}
+from object_centric_ros.tracking.tracker import EntityTracker, choose_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-seed', type=int, default=2_000_000, help='of generated episodes (model)')
     parser.add_argument('--episodes', type=int, help='how many; default 200 (model), 20 (tracking) or all (reference)')
     parser.add_argument('--seed', type=int, default=0, help='of the first guess (model) or scene (tracking)')
-    parser.add_argument('--seeds', type=int, default=3, help='how many, from --seed on (reference)')
-    parser.add_argument('--refinements', type=int, default=TrackerConfig().settle_iterations,
-                        help='of each frame after an action, as in the tracker (model)')
+    parser.add_argument('--seeds', type=int, help='how many, from --seed on; default 1 (model) or 3 (reference)')
+    parser.add_argument('--refinements', type=int, help='of each later frame; default: as in the tracker where the '
+                                                        'model seeds its slots, else as in training (model)')
+    model_scores.add_arguments(parser)
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 leaves the default')
     parser.add_argument('--actions', type=int, default=10, help='successful pick-and-places an episode (tracking)')
@@ -52,58 +44,16 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     if args.episodes is not None and args.episodes < 1:
         raise InputError('--episodes', 'a positive number', args.episodes)
-    if args.seeds < 1:
+    if args.seeds is not None and args.seeds < 1:
         raise InputError('--seeds', 'a positive number', args.seeds)
     if args.what == 'reference':
-        return evaluate_reference(args.data, args.seed, args.seeds, args.episodes, choose_device(args.device))
-    return evaluate_tracking(args) if args.what == 'tracking' else evaluate_model(args)
+        return evaluate_reference(args.data, args.seed, args.seeds or 3, args.episodes, choose_device(args.device))
+    return evaluate_tracking(args) if args.what == 'tracking' else model_scores.evaluate_model(args)
 
 
 def checkpoint(name: str) -> str | None:
     """The path of a checkpoint argument; None for the shipped one."""
     return None if name == 'shipped' else name
-
-
-def held_out(args: argparse.Namespace, count: int, action_format: str) -> tuple[Episodes, str]:
-    """The first `count` episodes to evaluate on, and what to call them: those of the file, or new ones."""
-    height = TrackerConfig().object_height
-    if args.data is not None:
-        return Episodes(args.data, height, count, action_format), args.data
-    from object_centric_ros.simulation.generate import generate
-    with tempfile.TemporaryDirectory() as folder:
-        path = f'{folder}/held_out.h5'
-        workers = len(os.sched_getaffinity(0))
-        generate(path, 'tabletop', episodes=count, seed=args.data_seed, workers=workers, progress=True)
-        data = Episodes(path, height, None, action_format)
-        data.store.close()
-        return data, 'object-centric generate tabletop'
-
-
-def evaluate_model(args: argparse.Namespace) -> int:
-    """Segmentation, reconstruction and open-loop prediction on held-out episodes."""
-    device = choose_device(args.device)
-    model, record = load_weights(checkpoint(args.checkpoint), device)
-    data, name = held_out(args, args.episodes or 200, model.action_format)
-    if 'labels' not in data.arrays:
-        raise InputError(f'{name}: fields', 'labels, to score against', data.store.fields)
-    if args.refinements < 1:
-        raise InputError('--refinements', 'a positive number', args.refinements)
-    values = episode_metrics(model, data, len(data), args.seed, refinements=args.refinements)
-    print(f'{record["model_id"]} on the first {len(data)} episodes of {name}, {data.frames.shape[1]} frames each '
-          f'(data seed {data.store.meta.get("seed")}), seed {args.seed}, {args.refinements} refinements a frame, '
-          f'{device}\n')
-    rows = [(title, *_mean(values[key])) for key, title in NAMES.items() if key in values]
-    print(text_table(('metric', 'mean', 'std', 'std error', 'episodes'), rows), end='\n\n')
-    horizons = sorted(int(k.removeprefix('open_')) for k in values if k.startswith('open_'))
-    horizon_rows = []
-    for h in horizons:
-        ours, copy = values[f'open_{h}'], values[f'copy_{h}']
-        horizon_rows.append((h, *_mean(ours)[::2], *_mean(copy)[::2], float(ours.mean() / copy.mean()),
-                             *_mean(copy - ours)[::2], f'{np.mean(ours < copy):.1%}', len(ours)))
-    print('Open-loop prediction from the first frame and the actions, against copying the first frame (MSE):')
-    header = ('steps', 'predicted', 'std error', 'copied', 'std error', 'ratio', 'gain', 'std error', 'better', 'count')
-    print(text_table(header, horizon_rows))
-    return 0
 
 
 def evaluate_tracking(args: argparse.Namespace) -> int:
@@ -126,7 +76,3 @@ def evaluate_tracking(args: argparse.Namespace) -> int:
          f'{kept / max(visible, 1):.1%}', shares.std, shares.error)]))
     return 0
 
-
-def _mean(values: np.ndarray) -> tuple[float, float, float, int]:
-    spread = Spread.of(values)
-    return spread.mean, spread.std, spread.error, spread.count

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_models import SMALL as SMALL_MODELS
+from small_models import small
+from small_runs import write_episodes
 
 from object_centric_ros.cli import main
 from object_centric_ros.datasets.episodes import EpisodeStore, EpisodeWriter
@@ -44,7 +48,7 @@ def test_evaluate_prints_every_metric_and_horizon(checkpoint: str, episodes: str
     for metric in ('foreground ARI, first frame', 'foreground ARI, last frame', 'reconstruction MSE, last frame'):
         row = next(line for line in said.splitlines() if line.startswith(metric))
         assert row.split()[-1] == '3'
-    horizons = [line.split()[0] for line in said.splitlines() if line.strip()[:1] in ('1', '2', '3', '4')]
+    horizons = [line.split()[0] for line in said.splitlines() if re.match(r'\s*[1-4] ', line)]
     assert horizons == ['1', '2', '3', '4']
 
 
@@ -107,3 +111,23 @@ def test_memory_is_read_at_the_marks(checkpoint: str) -> None:
     assert sorted(speed.memory) == [2, 6]
     assert 10 < speed.memory[6] == pytest.approx(resident_mb(), rel=0.5)
     assert speed.step.count == 6 and speed.step.mean >= speed.model.mean > 0
+
+
+@pytest.mark.parametrize('name', sorted(SMALL_MODELS))
+def test_evaluate_scores_any_model(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small(name, next(iter(SMALL_MODELS[name].variants)))
+    save_model(tmp_path / 'model.safetensors', model, {})
+    stored = {'field': 'sparse_field', 'discrete': 'discrete'}.get(model.action_format, 'pick_place_xy')
+    data = write_episodes(tmp_path / 'data.h5', 5, model.config.image_size, stored)
+    command = ['evaluate', '--checkpoint', str(tmp_path / 'model.safetensors'), '--data', str(data), '--seeds', '2',
+               '--slots', '2', '--observed', '2', '--device', 'cpu', '--activeness', '--json',
+               str(tmp_path / 'out.json')]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert 'K = 2, seeds [0, 1]' in said and 'mBO, later frames' in said and 'straight on' in said
+    found = json.loads((tmp_path / 'out.json').read_text())
+    assert found['record']['model_id'].startswith(name)
+    assert found['data']['seed'] == 5 and found['data']['episodes'] == 6
+    assert len(found['metrics']['ari_f']['seeds']) == 2 and found['metrics']['open_2']['count'] == 6
+    assert {'miou', 'mota', 'ami_f', 'line_1', 'copy_2'} <= set(found['metrics']) and 'open_3' not in found['metrics']
+    assert len(found['activeness']) > 0 and ('bce' in found['metrics']) == (name == 'rnem')
