@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.metrics import object_ious
+from object_centric_ros.evaluation.validate import batches
 from object_centric_ros.models.cycle import CycleModel
+from object_centric_ros.training.data import Episodes
 
 
 @dataclass(frozen=True)
@@ -95,3 +98,55 @@ def moved(z: Tensor, slot: Tensor, dimension: int, value: float) -> Tensor:
     z = z.clone()
     z[torch.arange(len(z), device=z.device), slot, dimension] = value
     return z
+
+
+BINS = 5
+"""Classes that places and continuous colours are cut into: equally many things in each."""
+
+
+def quantised(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """A factor [N] as classes: its values where they are few, else `BINS` with equally many things."""
+    known, classes = np.unique(values, return_inverse=True)
+    if len(known) <= 4 * BINS:
+        return classes.ravel()
+    edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
+    return np.searchsorted(edges, values, side='right')
+
+
+@torch.no_grad()
+def things(model: CycleModel, data: Episodes, count: int, seed: int = 0, enough: float = 0.5
+           ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.int64]]]:
+    """Latents of the slots that hold a thing in first frames, and what is known of the things.
+
+    A thing goes with the slot whose segment has the largest IoU with it, if that is at least `enough`. (The paper's way
+    of matching is in an appendix that is not among our sources.)
+
+    Returns:
+        [N, D], and the factors by name [N]: shape, red, green, blue, x, y, as far as the file has them.
+
+    Raises:
+        InputError: a file that says nothing of its things, or less than ten of them found.
+    """
+    names = [k for k in ('shapes', 'colours', 'positions') if k in data.store.fields]
+    if not names or 'labels' not in data.arrays:
+        raise InputError(f'{data.store.path}: fields', 'labels, and shapes, colours or positions', data.store.fields)
+    latents: list[NDArray[np.float32]] = []
+    found: dict[str, list[float]] = {}
+    for rows, images, _, generator in batches(model, data, count, seed, 50):
+        z = model.latents(model.infer(images[:, 0], generator=generator))
+        segments = model.decode(z).masks.argmax(1).cpu().numpy()
+        known = data.store.read(rows, names)
+        for n, (true, predicted) in enumerate(zip(data.arrays['labels'][rows, 0], segments, strict=True)):
+            iou, labels, slots = object_ious(true, predicted)
+            for i, label in enumerate(labels):
+                if iou[i].max() < enough:
+                    continue
+                latents.append(z[n, int(slots[iou[i].argmax()])].float().cpu().numpy())
+                values = {'shapes': ('shape',), 'colours': ('red', 'green', 'blue'), 'positions': ('x', 'y', 'z')}
+                for field in names:
+                    row = np.atleast_1d(known[field][n, 0] if field == 'positions' else known[field][n])
+                    for key, value in zip(values[field], np.atleast_1d(row[label - 1]), strict=False):
+                        found.setdefault(key, []).append(float(value))
+    if len(latents) < 10:
+        raise InputError('things', f'ten or more that a slot holds with an IoU of {enough}', len(latents))
+    return np.array(latents, np.float32), {k: quantised(np.array(v)) for k, v in found.items()}

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from object_centric_ros import __version__
 from object_centric_ros.errors import InputError
-from object_centric_ros.evaluation.disentangle import activeness
+from object_centric_ros.evaluation.disentangle import activeness, dci, things
 from object_centric_ros.evaluation.tables import Spread, text_table
 from object_centric_ros.evaluation.validate import Values, batches, episode_metrics
 from object_centric_ros.models.cycle import CycleModel
@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='frames that are seen before the open-loop prediction (model)')
     parser.add_argument('--activeness', action='store_true',
                         help='also how much each latent dimension changes the picture (model)')
+    parser.add_argument('--dci', action='store_true', help='also disentanglement, completeness and informativeness of '
+                        'the latents about shapes, colours and places in first frames (model)')
     parser.add_argument('--json', metavar='FILE', help='write all numbers there, for `object-centric results` (model)')
 
 
@@ -86,6 +88,12 @@ def evaluate_model(args: argparse.Namespace) -> int:
     if found is not None:
         print(f'\nActiveness of {len(found)} latent dimensions (variance of the picture): ' + ' '.join(
             f'{v:.1e}' for v in sorted(found, reverse=True)))
+    if args.dci:
+        latents, factors = things(model, data, len(data), args.seed)
+        scores = asdict(dci(latents, np.stack(list(factors.values()), 1), args.seed))
+        print(f'\nDCI of {len(latents)} things, factors {", ".join(factors)}: ' + ', '.join(
+            f'{k} {v:.3f}' for k, v in scores.items()))
+        values[0] |= {k: np.array([v]) for k, v in scores.items()}
     if args.json:
         about = {'episodes': len(data), 'frames': data.frames.shape[1], **{
             k: v for k, v in data.store.meta.items() if k in GENERATOR_FACTS}}
@@ -138,9 +146,10 @@ def write_scores(path: str, record: dict[str, Any], data: dict[str, Any], settin
     """All numbers with their setting: what `object-centric results` reads."""
     metrics = {}
     for key in values[0]:
-        s = Spread.of(mean_of_seeds(values, key))
+        seeds = [v for v in values if key in v]
+        s = Spread.of(mean_of_seeds(seeds, key))
         metrics[key] = {'mean': s.mean, 'std': s.std, 'error': s.error, 'count': s.count,
-                        'seeds': seed_means(values, key)}
+                        'seeds': seed_means(seeds, key)}
     found = {'kind': 'model', 'version': __version__, 'record': record, 'data': data, 'settings': settings,
              'metrics': metrics} | ({'activeness': activity} if activity is not None else {})
     with open(path, 'w', encoding='utf-8') as f:

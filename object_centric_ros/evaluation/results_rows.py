@@ -94,6 +94,10 @@ def _emorl() -> list[Row]:
                                       ('EfficientMORL', 'Slot Attention', 'IODINE'), theirs, strict=True):
             rows.append(Row(EMORL, 'Table 1', f'foreground ARI, {title}, {model}', value, f'{name}_{data}:ari_f_first',
                             'pictures drawn anew' + (', CLEVR-like' if data == 'clevr' else '')))
+    for name, title in (('efficientmorl', 'EfficientMORL'), ('slot_attention', 'Slot Attention')):
+        rows += [Row(EMORL, 'Fig. 9b', f'{what}, CLEVR6, {title}', FIGURE, f'{name}_clevr:{what}',
+                     'CLEVR-like pictures, factors in five classes, things and slots matched by IoU')
+                 for what in ('disentanglement', 'completeness', 'informativeness')]
     zero, one = 'efficientmorl_clevr_0:', 'efficientmorl_clevr_1:'
     return [*rows, Row(EMORL, 'Section 4.2', 'ARI without refinement, relative to one step', '0.991',
                        f'{zero}ari_f_first/{one}ari_f_first', 'CLEVR-like pictures')]

@@ -78,7 +78,7 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
             if thorough or t in (0, last):
                 scene = model.scene(belief)
                 segments.append(scene.masks.argmax(1).cpu().numpy())
-                name = {0: 'first', last: 'last'}.get(t)
+                name = {last: 'last', 0: 'first'}.get(t)
                 if name and labels is not None:
                     add(f'ari_f_{name}', foreground_ari(labels[rows, t], segments[-1]))
                     add(f'ari_{name}', adjusted_rand_index(labels[rows, t], segments[-1]))

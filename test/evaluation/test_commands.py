@@ -18,6 +18,7 @@ from object_centric_ros.evaluation.speed import measure, resident_mb, stream
 from object_centric_ros.models.checkpoint import save_model
 from object_centric_ros.models.op3 import OP3, OP3Config
 from object_centric_ros.models.parts import Parts, PartsConfig
+from object_centric_ros.models.slot_attention import SlotAttention, SlotAttentionConfig
 from object_centric_ros.simulation.generate import find_world, generate
 from object_centric_ros.simulation.tabletop_scene import TabletopConfig
 from object_centric_ros.tracking.tracker import EntityTracker
@@ -131,3 +132,18 @@ def test_evaluate_scores_any_model(name: str, tmp_path: Path, capsys: pytest.Cap
     assert len(found['metrics']['ari_f']['seeds']) == 2 and found['metrics']['open_2']['count'] == 6
     assert {'miou', 'mota', 'ami_f', 'line_1', 'copy_2'} <= set(found['metrics']) and 'open_3' not in found['metrics']
     assert len(found['activeness']) > 0 and ('bce' in found['metrics']) == (name == 'rnem')
+
+
+def test_single_pictures_and_dci(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'pieces.h5'
+    generate(str(path), 'tetrominoes', episodes=3, seed=5)
+    model = SlotAttention(SlotAttentionConfig(image_size=35, slots=4, latent=8, features=8, decoder_channels=8))
+    save_model(tmp_path / 'model.safetensors', model, {})
+    command = ['evaluate', '--checkpoint', str(tmp_path / 'model.safetensors'), '--data', str(path), '--device', 'cpu']
+    assert main([*command, '--json', str(tmp_path / 'out.json'), '--first-refinements', '1']) == 0
+    found = json.loads((tmp_path / 'out.json').read_text())
+    assert {'ari_f_first', 'mse_first', 'miou'} <= set(found['metrics']) and 'ari_f_last' not in found['metrics']
+    assert found['settings']['first_refinements'] == 1
+    capsys.readouterr()
+    assert main([*command, '--dci']) == 2
+    assert 'ten or more that a slot holds' in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,9 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, jac
 from small_models import pictures, small
 from torch.nn import functional
 
+from object_centric_ros.datasets.episodes import write_part
 from object_centric_ros.errors import InputError
-from object_centric_ros.evaluation.disentangle import activeness, dci, importance_scores
+from object_centric_ros.evaluation.disentangle import activeness, dci, importance_scores, quantised, things
 from object_centric_ros.evaluation.metrics import (
     Persistence,
     adjusted_mutual_information,
@@ -22,6 +26,7 @@ from object_centric_ros.evaluation.metrics import (
     object_ious,
     persistence,
 )
+from object_centric_ros.training.data import Episodes
 
 
 def labellings() -> tuple[np.ndarray, np.ndarray]:
@@ -132,3 +137,42 @@ def test_activeness_finds_the_dimensions_that_draw() -> None:
     model.decode = lambda z: decode(torch.cat([z[..., :3], 0 * z[..., 3:]], -1))  # type: ignore[method-assign]
     found = activeness(model, pictures(model, 6), torch.Generator().manual_seed(0))
     assert (found[:3] > 0).all() and not found[3:].any()
+
+
+def test_things_come_with_the_slot_that_draws_them(tmp_path: Path) -> None:
+    """A model whose latents are the places of the things is perfectly disentangled about them."""
+    rng = np.random.default_rng(0)
+    frames, labels = np.zeros((40, 1, 16, 16, 3), np.uint8), np.zeros((40, 1, 16, 16), np.uint8)
+    positions = np.zeros((40, 1, 2, 2), np.float32)
+    for n in range(40):
+        for k, left in enumerate((0, 8)):
+            u, v = left + int(rng.integers(0, 5)), int(rng.integers(0, 12))
+            frames[n, 0, v:v + 3, u:u + 3], labels[n, 0, v:v + 3, u:u + 3] = 255, k + 1
+            positions[n, 0, k] = u + 1, v + 1
+    path = tmp_path / 'a.h5'
+    write_part(path, {'generator': 'test', 'seed': 1}, {'frames': frames, 'labels': labels, 'positions': positions})
+    data = Episodes(str(path), 0.0, None, 'none')
+    places = torch.from_numpy(np.concatenate([np.full((40, 1, 2), -9, np.float32), positions[:, 0]], 1))
+    owner = torch.from_numpy(labels[:, 0].astype(np.int64))
+    model = small('slot_attention', 'small')
+    model.infer = lambda image, **_: places  # type: ignore[method-assign, assignment]
+    model.latents = lambda belief: belief  # type: ignore[method-assign, assignment]
+    model.decode = lambda z: SimpleNamespace(  # type: ignore[method-assign, assignment]
+        masks=functional.one_hot(owner, 3).permute(0, 3, 1, 2))
+    latents, factors = things(model, data, 40)
+    assert len(latents) == 80 and set(factors) == {'x', 'y'}
+    assert np.array_equal(factors['x'], np.unique(latents[:, 0], return_inverse=True)[1])
+    found = dci(latents, np.stack([factors['x'], factors['y']], 1))
+    assert found.disentanglement > 0.6 and found.completeness > 0.6
+    with pytest.raises(InputError, match='shapes, colours or positions'):
+        things(model, Episodes(str(write_bare(tmp_path, frames, labels)), 0.0, None, 'none'), 3)
+
+
+def write_bare(folder: Path, frames: np.ndarray, labels: np.ndarray) -> Path:
+    write_part(folder / 'bare.h5', {'generator': 'test'}, {'frames': frames, 'labels': labels})
+    return folder / 'bare.h5'
+
+
+def test_continuous_factors_become_classes() -> None:
+    assert quantised(np.array([3.0, 1.0, 3.0])).tolist() == [1, 0, 1]
+    assert np.bincount(quantised(np.random.default_rng(0).random(100))).tolist() == [20] * 5
