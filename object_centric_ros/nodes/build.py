@@ -19,24 +19,12 @@ from object_centric_ros.nodes.arm import Arm, ArmLost
 from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Command, Outcome, Plan
+from object_centric_ros.planning.verification import Finding
 from object_centric_ros.tracking.entities import TrackedFrame
 
 
 class BuildStopped(Exception):
     """The build cannot go on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Belief:
-    """A message of perception.
-
-    Attributes:
-        message: entities.
-        session: changes when perception was restarted, and with it the meaning of ids.
-    """
-
-    message: EntityArray
-    session: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class GoalHandle(Protocol):
 
 
 class RosBuild:
-    """The callbacks of a `BuildLoop`: observe, act, feedback, cancelled.
+    """The callbacks of a `BuildLoop`: observe, act, feedback, found, cancelled.
 
     Args:
         node: for its clock.
@@ -76,18 +64,20 @@ class RosBuild:
     Attributes:
         show: takes each plan and the header of its image, for publishing.
         step, cost: index of the newest plan's first command, and the cost before it.
+        findings: what became of the commands so far, see `verification`, and how often.
     """
 
-    def __init__(self, node: Node, handle: GoalHandle, beliefs: Newest[Belief], client: ActionClient,
+    def __init__(self, node: Node, handle: GoalHandle, beliefs: Newest[EntityArray], client: ActionClient,
                  limits: BuildLimits, model_id: str) -> None:
         self._node, self._handle, self._beliefs = node, handle, beliefs
         self._arm = Arm(client, limits.server_timeout, limits.action_timeout)
         self._limits, self._model_id = limits, model_id
         self.show: Callable[[Plan, Header], None] = lambda *_: None
+        self.findings: dict[str, int] = {}
         self._not_before = 0
-        self._used: Belief | None = None
+        self._used: EntityArray | None = None
         self._session: int | None = None
-        self._stage = ''
+        self._stage, self._remark = '', ''
         self.step, self.cost = 0, float('nan')
 
     # ---- callbacks of the loop ---------------------------------------------------------------------------------------
@@ -109,14 +99,14 @@ class RosBuild:
             if self.cancelled():
                 raise BuildStopped('cancelled')
             raise BuildStopped(str(self._no_belief()))
-        if belief.message.model_id != self._model_id:
+        if belief.model_id != self._model_id:
             raise BuildStopped(str(InputError('model of entity_perception', f'{self._model_id} as in the planner',
-                                              belief.message.model_id)))
+                                              belief.model_id)))
         self._check_session(belief)
         self._used = belief
-        self._not_before = max(self._not_before, nanoseconds(belief.message.header.stamp))
+        self._not_before = max(self._not_before, nanoseconds(belief.header.stamp))
         try:
-            return frame_from_message(belief.message)
+            return frame_from_message(belief)
         except InputError as error:
             raise BuildStopped(str(error)) from error
 
@@ -135,7 +125,7 @@ class RosBuild:
             return Outcome(False, problem)
         self._tell('act', command)
         assert self._used is not None
-        seen = self._used.message
+        seen = self._used
         goal = PickPlace.Goal(header=Header(stamp=seen.header.stamp, frame_id=seen.work_frame),
                               entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
         try:
@@ -152,18 +142,23 @@ class RosBuild:
         if command is None:
             self._tell('plan')
             if self._used is not None:
-                self.show(plan, self._used.message.header)
+                self.show(plan, self._used.header)
+
+    def found(self, finding: Finding) -> None:
+        """Keep what became of the last command, for the feedback."""
+        self._remark = finding.text
+        self.findings[finding.kind] = self.findings.get(finding.kind, 0) + 1
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _now(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
-    def _age(self, belief: Belief) -> float:
-        return 1e-9 * (self._now() - nanoseconds(belief.message.header.stamp))
+    def _age(self, belief: EntityArray) -> float:
+        return 1e-9 * (self._now() - nanoseconds(belief.header.stamp))
 
-    def _is_fresh(self, belief: Belief) -> bool:
-        later = nanoseconds(belief.message.header.stamp) > self._not_before
+    def _is_fresh(self, belief: EntityArray) -> bool:
+        later = nanoseconds(belief.header.stamp) > self._not_before
         return later and self._age(belief) <= self._limits.max_belief_age
 
     def _no_belief(self) -> InputError:
@@ -172,7 +167,7 @@ class RosBuild:
                   f'within {self._limits.belief_timeout:g} s')
         return InputError('belief', wanted, f'the newest is {self._age(newest):.1f} s old' if newest else 'none')
 
-    def _check_session(self, belief: Belief) -> None:
+    def _check_session(self, belief: EntityArray) -> None:
         if self._session is not None and belief.session != self._session:
             raise BuildStopped('entity_perception was restarted: the entity ids of the goal lost their meaning')
 
@@ -184,7 +179,7 @@ class RosBuild:
         self._check_session(newest)
         if self._used is None or newest.session != self._used.session:
             return 'entity_perception was restarted since the command was planned'
-        for e in newest.message.entities:
+        for e in newest.entities:
             if e.id == command.entity_id:
                 away = float(np.hypot(e.position.x - command.pick[0], e.position.y - command.pick[1]))
                 if e.visible and away > self._limits.pick_tolerance:
@@ -194,7 +189,8 @@ class RosBuild:
 
     def _tell(self, stage: str, command: Command | None = None) -> None:
         self._stage = stage
-        feedback = BuildGoal.Feedback(step=self.step, cost=self.cost, stage=stage, entity_id=EntityMsg.NONE)
+        feedback = BuildGoal.Feedback(step=self.step, cost=self.cost, stage=stage, entity_id=EntityMsg.NONE,
+                                      remark=self._remark)
         if command is not None:
             feedback.entity_id = command.entity_id
             feedback.pick, feedback.place = point(command.pick), point(command.place)

@@ -74,7 +74,8 @@ def feedback_mapping(feedback: BuildGoal.Feedback) -> dict[str, Any]:
 
     cost = float(feedback.cost)
     return {'step': int(feedback.step), 'stage': feedback.stage, 'cost': cost if np.isfinite(cost) else None,
-            'entity_id': int(feedback.entity_id), 'pick': xyz(feedback.pick), 'place': xyz(feedback.place)}
+            'entity_id': int(feedback.entity_id), 'pick': xyz(feedback.pick), 'place': xyz(feedback.place),
+            'remark': feedback.remark}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import traceback
@@ -107,6 +108,7 @@ class EntityPerception(Node):
         self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
         self._factory = factory
         self._tracker: Tracker | None = None
+        self._session = 0  # of the tracker: its ids mean nothing to another one
         self._camera_known = False
         self._first_image = self._next_load = self._next_drawing = -np.inf
         self._last_image = time.monotonic()
@@ -138,6 +140,11 @@ class EntityPerception(Node):
         self.diagnostics.count('images_received')
         if self._images.put(message):
             self.diagnostics.count('images_replaced_by_newer')
+
+    def _new_tracker(self, camera: PinholeCamera | None) -> Tracker:
+        tracker = self._factory(self.settings, camera)
+        self._session = secrets.randbits(63) | 1
+        return tracker
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         before = self._info
@@ -213,7 +220,7 @@ class EntityPerception(Node):
             self.diagnostics.reject('executed_actions_skipped', InputError(
                 'executed_actions', 'an image between two actions', f'{len(actions)} without: the last is used'))
         frame = tracker.step(image, actions[-1] if actions else None, stamp, moving)
-        self._entities.publish(frame_to_message(frame, message.header, self.settings.work_frame))
+        self._entities.publish(frame_to_message(frame, message.header, self.settings.work_frame, self._session))
         self._publish_labels(frame, message)
         self.diagnostics.took('node_overhead', time.perf_counter() - began - frame.seconds)
         self.diagnostics.took('model', frame.seconds)
@@ -229,7 +236,7 @@ class EntityPerception(Node):
             info, pose = self._info, self._pose
             try:  # a model without a camera of its own needs to be told
                 camera = camera_from_info(info, pose) if info is not None and pose is not None else None
-                self._tracker = self._factory(self.settings, camera)
+                self._tracker = self._new_tracker(camera)
             except InputError as error:
                 self._next_load = time.monotonic() + 5.0
                 self.diagnostics.reject('model_loads_failed', error)
@@ -269,7 +276,7 @@ class EntityPerception(Node):
             raise InputError('image size', f'{camera.width}x{camera.height} of the camera',
                              f'{message.width}x{message.height}')
         if not same_camera(camera, own):
-            self._tracker = tracker = self._factory(self.settings, camera)
+            self._tracker = tracker = self._new_tracker(camera)
         self._camera_known = True
         return tracker
 

@@ -13,7 +13,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import Entity as EntityMsg
-from object_centric_ros.msg import EntityArray
+from object_centric_ros.msg import EntityArray, EntityRelation
+from object_centric_ros.planning.relations import Relation
 from object_centric_ros.tracking.entities import Entity, SlotState, TrackedFrame
 
 MAX_SLOTS, MAX_LATENT = 256, 4096
@@ -34,14 +35,27 @@ def point(xyz: tuple[float, ...]) -> Point:
     return Point(x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]) if len(xyz) > 2 else 0.0)
 
 
+def relation_from_message(message: EntityRelation) -> Relation:
+    """A relation as the planner takes it; an InputError where it makes no sense."""
+    region = tuple(map(float, message.region))
+    return Relation(message.kind, int(message.entity_id), int(message.other_id) or None,
+                    (region[0], region[1], region[2], region[3]) if any(region) else None)
+
+
+def relation_to_message(relation: Relation) -> EntityRelation:
+    """The same the other way round."""
+    return EntityRelation(kind=relation.kind, entity_id=relation.entity, other_id=relation.other or EntityMsg.NONE,
+                          region=list(relation.region or (0.0,) * 4))
+
+
 def floats(values: NDArray[np.float32]) -> array:
     """Numbers [N] as what a float32[] field takes without iterating."""
     return array('f', np.ascontiguousarray(values, np.float32).tobytes())
 
 
-def frame_to_message(frame: TrackedFrame, header: Header, work_frame: str) -> EntityArray:
-    """A tracked frame as a message with the header of its image."""
-    return EntityArray(header=header, model_id=frame.model_id, work_frame=work_frame,
+def frame_to_message(frame: TrackedFrame, header: Header, work_frame: str, session: int = 0) -> EntityArray:
+    """A tracked frame as a message with the header of its image; `session` tells trackers apart."""
+    return EntityArray(header=header, session=session, model_id=frame.model_id, work_frame=work_frame,
                        entities=[_entity_to_message(e) for e in frame.entities],
                        background=[_state_to_message(s, EntityMsg()) for s in frame.background],
                        inference_time=float(frame.seconds))

@@ -25,16 +25,18 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
 from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes import transport
-from object_centric_ros.nodes.build import Belief, BuildLimits, BuildStopped, RosBuild
+from object_centric_ros.nodes.build import BuildLimits, BuildStopped, RosBuild
 from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.messages import relation_from_message
 from object_centric_ros.nodes.parameters import declare, parameter
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Outcome, Plan
+from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
 
@@ -51,6 +53,9 @@ class PlannerLike(Protocol):
 
     def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Any:
         """A goal from places (x, y) in metres by entity id."""
+
+    def goal_from_relations(self, relations: Sequence[Relation]) -> Any:
+        """A goal from relations between entities."""
 
     def plan(self, frame: TrackedFrame, goal: Any, n_steps: int | None = None) -> Plan:
         """Plan from a frame."""
@@ -113,15 +118,15 @@ class PickPlacePlanner(Node):
                                    s.action_timeout, s.pick_tolerance)
         self._factory = factory
         self._planner: PlannerLike | None = None
-        self._beliefs: Newest[Belief] = Newest()
-        self._session, self._sequence = 0, 0
+        self._beliefs: Newest[EntityArray] = Newest()
+        self._session = 0
         self._info: CameraInfo | None = None
         self._busy = threading.Lock()
         self.diagnostics = Diagnostics(self, 'build_goal')
 
         group = ReentrantCallbackGroup()
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self.create_subscription(EntityArray, 'entities', self._on_entities, newest,  # type: ignore[arg-type]
+        self.create_subscription(EntityArray, 'entities', self._on_entities, newest,
                                  callback_group=MutuallyExclusiveCallbackGroup())
         self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
         self._plans = self.create_publisher(Image, 'plan', QoSProfile(depth=2))
@@ -130,13 +135,11 @@ class PickPlacePlanner(Node):
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
                                     cancel_callback=lambda _: CancelResponse.ACCEPT)
 
-    def _on_entities(self, message: EntityArray, info: dict[str, Any]) -> None:
-        sequence = info.get('publication_sequence_number') or 0
-        if sequence and sequence <= self._sequence:  # another publisher: perception was restarted
-            self._session += 1
+    def _on_entities(self, message: EntityArray) -> None:
+        if self._session not in (0, message.session):
             self.diagnostics.count('perception_restarts')
-        self._sequence = sequence
-        self._beliefs.put(Belief(message, self._session))
+        self._session = message.session
+        self._beliefs.put(message)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._info = message
@@ -200,35 +203,54 @@ class PickPlacePlanner(Node):
         from object_centric_ros.planning.loop import BuildLoop
         request: BuildGoal.Goal = handle.request
         has_image = bool(request.image.width or request.image.height or len(request.image.data))
-        if has_image == bool(request.places):
-            raise InputError('goal', 'an image or places, exactly one of them', 'both' if has_image else 'neither')
+        kinds = [name for name, given in (('an image', has_image), ('places', request.places),
+                                          ('relations', request.relations)) if given]
+        if len(kinds) != 1:
+            raise InputError('goal', 'an image, places or relations, exactly one of them',
+                             ' and '.join(kinds) or 'nothing')
         self.diagnostics.count('goals')
+        picture, targets = None, None
         if has_image:
             image = to_rgb(request.image)
             if image.shape[:2] != (planner.camera.height, planner.camera.width):
                 raise InputError('goal image size', f'{planner.camera.width}x{planner.camera.height} as of the camera',
                                  f'{request.image.width}x{request.image.height}')
             build.observe()
-            goal = planner.goal_from_image(image)
-            picture, targets = model_image(image), None
-        else:
+            goal, picture = planner.goal_from_image(image), model_image(image)
+        elif request.places:
             places = self._places(request)
-            known = [e.id for e in build.observe().entities]
-            build.pin_ids()
-            unknown = sorted(set(places) - set(known))
-            if unknown:
-                raise InputError('goal: entity id', f'among those in view, {known}', unknown)
+            self._must_know(build, set(places))
             goal = planner.goal_from_places(places)
-            picture, targets = None, table_to_model(planner.camera, list(places.values()), 0.03)
+            targets = table_to_model(planner.camera, list(places.values()), 0.03)
+        else:
+            self._check_frame(request)
+            goal = planner.goal_from_relations([relation_from_message(r) for r in request.relations])
+            self._must_know(build, goal.ids)
         build.show = lambda plan, header: self._show(plan, header, picture, targets)
-        return BuildLoop(planner, goal, build.observe, build.act, build.feedback, build.cancelled,  # type: ignore[arg-type]
-                         max_plans=int(request.max_plans)).run()
+        loop = BuildLoop(planner, goal, build.observe, build.act, build.feedback, build.cancelled,  # type: ignore[arg-type]
+                         max_plans=int(request.max_plans), found=build.found)
+        try:
+            return loop.run()
+        finally:
+            for kind, times in build.findings.items():
+                self.diagnostics.count(f'commands_{kind}', times)
+
+    def _must_know(self, build: RosBuild, ids: set[int]) -> None:
+        """The goal's ids must be in view, and keep their meaning from now on."""
+        known = [e.id for e in build.observe().entities]
+        build.pin_ids()
+        unknown = sorted(ids - set(known))
+        if unknown:
+            raise InputError('goal: entity id', f'among those in view, {known}', unknown)
+
+    def _check_frame(self, request: BuildGoal.Goal) -> None:
+        if request.frame_id not in ('', self.settings.work_frame):
+            raise InputError('goal: frame_id', f'{self.settings.work_frame} or empty', request.frame_id)
 
     def _places(self, request: BuildGoal.Goal) -> dict[int, tuple[float, float]]:
         """The goal's places by entity id, all of them finite, in the work area and named once."""
+        self._check_frame(request)
         s = self.settings
-        if request.frame_id not in ('', s.work_frame):
-            raise InputError('goal: frame_id', f'{s.work_frame} or empty', request.frame_id)
         x0, y0, x1, y1 = s.work_area
         places: dict[int, tuple[float, float]] = {}
         for item in request.places:

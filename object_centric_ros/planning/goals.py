@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.planning.relations import Relation, check
 from object_centric_ros.tracking.entities import TrackedFrame
 
 
@@ -28,27 +30,35 @@ class GoalEntity:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached: exactly one of the two is not empty.
+    """What is to be reached: exactly one of the three is not empty.
 
     Attributes:
         entities: of a goal image.
         places: entity id -> (x, y) in work_plane, metres.
+        relations: between entities, in the order in which they are brought about.
         image: the goal's model image, uint8 [S, S, 3], where there is one.
     """
 
     entities: tuple[GoalEntity, ...] = ()
     places: tuple[tuple[int, tuple[float, float]], ...] = ()
+    relations: tuple[Relation, ...] = ()
     image: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.entities) == bool(self.places):
-            raise InputError('goal', 'entities of a goal image, or places for entities',
-                             f'{len(self.entities)} and {len(self.places)}')
+        if bool(self.entities) + bool(self.places) + bool(self.relations) != 1:
+            raise InputError('goal', 'entities of a goal image, places for entities, or relations between them',
+                             f'{len(self.entities)}, {len(self.places)} and {len(self.relations)}')
 
     @property
     def size(self) -> int:
-        """How many things the goal speaks of."""
-        return len(self.entities) or len(self.places)
+        """How many things, or relations, the goal speaks of."""
+        return len(self.entities) or len(self.places) or len(self.relations)
+
+    @property
+    def ids(self) -> set[int]:
+        """Entities that the goal names."""
+        named = {i for r in self.relations for i in (r.entity, r.other) if i is not None}
+        return named | {i for i, _ in self.places}
 
     @classmethod
     def from_frame(cls, frame: TrackedFrame) -> Goal:
@@ -62,6 +72,11 @@ class Goal:
             raise InputError('goal image', 'at least one entity on the table', 'none that the model finds')
         pictures = frame.masks[:, None] * frame.colours
         return cls(tuple(GoalEntity(e.position, e.colour, pictures[e.state.slot]) for e in seen), image=frame.image)
+
+    @classmethod
+    def from_relations(cls, relations: Sequence[Relation]) -> Goal:
+        """How entities shall stand to each other, see `relations.check`."""
+        return cls(relations=check(relations))
 
     @classmethod
     def from_places(cls, places: dict[int, tuple[float, float]]) -> Goal:

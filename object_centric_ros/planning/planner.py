@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from object_centric_ros.planning.costs import assignment_cost, picture_distances
 from object_centric_ros.planning.feasibility import free_place, landing, squarely, supports
 from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.imagination import Imagination, Imagined
+from object_centric_ros.planning.relations import Relation, next_move
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
 from object_centric_ros.tracking.observation import chromaticity
@@ -35,7 +37,7 @@ class Match:
         partner: goal index -> entity index that should fill it.
         satisfied: goal indices that hold.
         error: worst distance (m) of a goal entity to its partner; inf where one has none.
-        cost: eq. 5.
+        cost: eq. 5; of relations, how many do not hold.
     """
 
     partner: dict[int, int]
@@ -96,6 +98,20 @@ class Planner:
                                  f'({x:.3f}, {y:.3f})')
         return goal
 
+    def goal_from_relations(self, relations: Sequence[Relation]) -> Goal:
+        """How entities shall stand to each other.
+
+        Raises:
+            InputError: relations that cannot hold together, or a region outside of the work area.
+        """
+        x0, y0, x1, y1 = self.config.work_area
+        for r in relations:
+            if r.region is not None and not (r.region[0] < x1 and r.region[2] > x0 and r.region[1] < y1
+                                             and r.region[3] > y0):
+                raise InputError(f'goal: region of entity {r.entity}', f'some of the work area {self.config.work_area}',
+                                 r.region)
+        return Goal.from_relations(relations)
+
     def plan(self, frame: TrackedFrame, goal: Goal, n_steps: int | None = None) -> Plan:
         """Commands that bring the scene closer to the goal, at most `n_steps` (None: one for each goal entity).
 
@@ -107,9 +123,9 @@ class Planner:
         if frame.model_id != self.model_id:
             raise InputError('entities', f'latents of model {self.model_id}', f'of {frame.model_id}')
         now = self.imagination.begin(frame)
-        for entity, _ in goal.places:
-            if entity not in now.ids:
-                raise InputError('goal: entity id', f'one of the visible {list(now.ids)}', entity)
+        unknown = sorted(goal.ids - set(now.ids))
+        if unknown:
+            raise InputError('goal: entity id', f'among the visible {list(now.ids)}', unknown)
         sure = {e.id for e in frame.entities if e.visible and e.confidence >= self.config.minimum_confidence}
         rng = np.random.default_rng(self.seed)
         first = match = self.match(now, goal)
@@ -135,6 +151,10 @@ class Planner:
 
     def match(self, now: Imagined, goal: Goal) -> Match:
         """Which entity should fill each goal entity, and which do already."""
+        if goal.relations:
+            holding = {g for g, r in enumerate(goal.relations) if r.holds(now.positions, now.ids, self.config)}
+            missing = goal.size - len(holding)
+            return Match({}, holding, float('inf') if missing else 0.0, float(missing))
         if goal.places:
             partner = {g: now.ids.index(entity) for g, (entity, _) in enumerate(goal.places)}
             errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy))
@@ -174,16 +194,18 @@ class Planner:
     def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator
               ) -> tuple[tuple[int, NDArray[np.float64]] | None, int]:
         """The next move (entity index, place), or None; and how many candidates were looked at."""
-        wanted = self._wanted(goal)
-        below, under = supports(now.positions, self.config), supports(wanted, self.config)
-        covered = {b for b in below if b is not None}
-        done = {match.partner[g] for g in match.satisfied}
-        # What is to stand on another thing waits until that one is in place.
-        waiting = {match.partner[g] for g in match.partner if under[g] is not None and under[g] not in match.satisfied}
+        covered = {b for b in supports(now.positions, self.config) if b is not None}
         low = np.array(self.config.work_area[:2]) - self.config.margin
         high = np.array(self.config.work_area[2:]) + self.config.margin
         within = np.asarray(((now.positions[:, :2] >= low) & (now.positions[:, :2] <= high)).all(1))
         able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered and within[i]]
+        if goal.relations:
+            return next_move(goal.relations, now.positions, now.ids, able, self.config, rng), 1
+        wanted = self._wanted(goal)
+        under = supports(wanted, self.config)
+        done = {match.partner[g] for g in match.satisfied}
+        # What is to stand on another thing waits until that one is in place.
+        waiting = {match.partner[g] for g in match.partner if under[g] is not None and under[g] not in match.satisfied}
         movable = [i for i in able if i not in done and i not in waiting]
         scored = 0
         if goal.places:

@@ -15,6 +15,7 @@ from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.imagination import Imagination
 from object_centric_ros.planning.loop import BuildLoop
 from object_centric_ros.planning.planner import Planner
+from object_centric_ros.planning.relations import Relation
 from object_centric_ros.presets import load_preset
 from object_centric_ros.simulation.tabletop import TabletopWorld
 from object_centric_ros.tracking.entities import Entity, PickPlace, TrackedFrame
@@ -70,6 +71,20 @@ def test_builds_the_goal_of_an_image_with_a_stack(planner: Planner, seed: int, b
     assert outcome.steps <= 4
 
 
+def test_builds_what_relations_say(planner: Planner) -> None:
+    table = Table(7009, 3)
+    a, b, c = (e.id for e in table.settled().entities)
+    goal = planner.goal_from_relations([Relation('on', a, b), Relation('left_of', c, b)])
+    outcome = BuildLoop(planner, goal, table.observe, table.act).run()
+    assert outcome.success and outcome.steps <= 4, (outcome.message, outcome.remarks)
+    true = table.world.block_positions()
+    ids = {e.id: int(np.linalg.norm(true - np.array(e.position), axis=1).argmin())
+           for e in table.settled().entities if e.visible}
+    top, base, side = (true[ids[i]] for i in (a, b, c))
+    assert np.linalg.norm(top[:2] - base[:2]) < 0.03 and top[2] - base[2] == pytest.approx(0.06, abs=0.01)
+    assert side[0] < base[0] - 0.05
+
+
 def test_a_goal_that_holds_needs_no_command(planner: Planner, table: Table) -> None:
     goal = planner.goal_from_image(table.world.render())
     plan = planner.plan(table.settled(), goal)
@@ -108,9 +123,11 @@ def test_bad_goals_are_refused(planner: Planner, table: Table) -> None:
         planner.goal_from_image(np.full((480, 640, 3), 128, np.uint8))
     with pytest.raises(InputError, match='got uint8'):
         planner.goal_from_image(np.zeros((100, 100, 3), np.uint8))
+    with pytest.raises(InputError, match='region of entity 1'):
+        planner.goal_from_relations([Relation('within', 1, region=(0.5, 0.5, 0.6, 0.6))])
     with pytest.raises(InputError, match='place of entity 1'):
         planner.goal_from_places({1: (0.5, 0.0)})
-    with pytest.raises(InputError, match='goal: entity id: expected one of'):
+    with pytest.raises(InputError, match='goal: entity id: expected among'):
         planner.plan(table.settled(), Goal.from_places({99: (0.0, 0.0)}))
 
 

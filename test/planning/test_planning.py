@@ -80,7 +80,7 @@ def test_search_where_nothing_is_possible() -> None:
 
 
 def test_goals_want_exactly_one_kind() -> None:
-    with pytest.raises(InputError, match='entities of a goal image, or places'):
+    with pytest.raises(InputError, match='entities of a goal image, places'):
         Goal()
     with pytest.raises(InputError, match='finite'):
         Goal.from_places({1: (float('nan'), 0.0)})

@@ -12,8 +12,11 @@ import time
 import cv2
 import numpy as np
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, model_image
 from object_centric_ros.planning.commands import Command, Plan
+from object_centric_ros.planning.relations import Relation
+from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
 
 MODEL_ID = os.environ.get('SCRIPTED_MODEL', 'scripted-1')
@@ -73,18 +76,28 @@ class Places(list):
     def size(self) -> int:
         return len(self)
 
+    @property
+    def ids(self) -> set[int]:
+        return {what for what, _ in self if isinstance(what, int)}
+
 
 class GreedyPlanner:
     """Moves what is farthest from its place."""
 
     def __init__(self, camera: PinholeCamera | None) -> None:
-        self.camera, self.model_id = camera or CAMERA, MODEL_ID
+        self.camera, self.model_id, self.config = camera or CAMERA, MODEL_ID, PlannerConfig()
 
     def goal_from_image(self, image: np.ndarray) -> Places:
         return Places((colour, xy) for _, colour, xy in blobs(image, self.camera))
 
     def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Places:
         return Places((i, np.array(xy)) for i, xy in places.items())
+
+    def goal_from_relations(self, relations: list[Relation]) -> Places:
+        centres = [(r.entity, np.add(r.region[:2], r.region[2:]) / 2) for r in relations if r.region]
+        if len(centres) < len(relations):
+            raise InputError('goal: relation', 'within, all that this planner knows', [r.kind for r in relations])
+        return Places(centres)
 
     def plan(self, frame: TrackedFrame, goal: Places, n_steps: int | None = None) -> Plan:
         began, jobs = time.perf_counter(), []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal, PickPlace
-from object_centric_ros.msg import EntityArray, EntityPlace, ExecutedAction
+from object_centric_ros.msg import EntityArray, EntityPlace, EntityRelation, ExecutedAction
 from object_centric_ros.nodes.images import from_array, to_rgb
 from object_centric_ros.nodes.messages import nanoseconds
 from object_centric_ros.simulation.tabletop import TabletopWorld
@@ -119,13 +122,42 @@ def test_a_goal_image_is_built(goals, probe):
     np.testing.assert_allclose(blocks(probe), goal.positions, atol=0.03)
 
 
+def related(kind: str, entity: int, other: int = 0, region: list[float] | None = None, frame_id: str = ''
+            ) -> BuildGoal.Goal:
+    relation = EntityRelation(kind=kind, entity_id=entity, other_id=other, region=region or [0.0] * 4)
+    return BuildGoal.Goal(relations=[relation], frame_id=frame_id)
+
+
+def test_a_goal_is_sent_by_the_command(goals, probe):
+    """The entities are listed, and one of them is brought into a region, all by `object-centric goal`."""
+    reset(probe, 4)
+    x, y = free_place(probe)
+    entity = entity_near(probe, blocks(probe)[0]).id
+
+    def command(*words: str) -> str:
+        program = 'from object_centric_ros.cli import main; raise SystemExit(main())'
+        done = subprocess.run([sys.executable, '-c', program, 'goal', *words], text=True, timeout=120,
+                              capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    assert re.search(rf'^ *{entity} +yes ', command('--list'), re.MULTILINE)
+    region = [f'{v:.3f}' for v in (x - 0.03, y - 0.03, x + 0.03, y + 0.03)]
+    told = command('--within', str(entity), *region)
+    assert f'moves entity {entity}' in told and 'reached after 1 commands' in told
+    np.testing.assert_allclose(blocks(probe)[0, :2], (x, y), atol=0.03)
+
+
 def small_image() -> Image:
     return from_array(np.zeros((64, 64, 3), np.uint8), Header(), 'rgb8')
 
 
 @pytest.mark.parametrize('make, words', [
-    (lambda: BuildGoal.Goal(), 'exactly one of them, got neither'),
-    (lambda: places((1, 0.0, 0.0), image=small_image()), 'exactly one of them, got both'),
+    (lambda: BuildGoal.Goal(), 'exactly one of them, got nothing'),
+    (lambda: places((1, 0.0, 0.0), image=small_image()), 'exactly one of them, got an image and places'),
+    (lambda: related('under', 1, 2), 'expected one of on, within'),
+    (lambda: related('on', 1, 1), 'another entity'),
+    (lambda: related('within', 99, region=[-0.1, -0.1, 0.1, 0.1]), 'among those in view'),
+    (lambda: related('within', 1, region=[-0.1, -0.1, 0.1, 0.1], frame_id='map'), 'expected work_plane or empty'),
     (lambda: BuildGoal.Goal(image=small_image()), 'expected 640x480 as of the camera, got 64x64'),
     (lambda: BuildGoal.Goal(image=Image(width=640, height=480, encoding='rgb8', step=1920)),
      'expected 921600 bytes (480 rows of 1920), got 0 bytes'),
