@@ -31,9 +31,10 @@ class TrackerConfig:
         unexplained: smoothed squared error above which a place is unexplained (see `seed_positions`).
         settle_iterations: refinements of the first frame after an executed action.
         settle_frames: frames without the robot after an executed action in which identities are told anew and nothing
-            is born; the last is also read from nothing, and so is the first where no guess explains it.
+            is born; the second and the last are also read from nothing, and so is the first where no guess explains it.
         restart_margin: nats by which a reading from nothing must beat the tracked one after an executed action, and by
-            which a guess may explain the changed scene worse than the scene before was before others are asked.
+            which a guess may explain the changed scene worse than the scene before, so that the other guesses are left
+            to the frames that follow.
         object_height: height of an object's centre above what it stands on, metres.
     """
 

@@ -107,6 +107,7 @@ class EntityTracker:
         self.snapshots: dict[int, SlotState] = {}
         self.positions: dict[int, NDArray[np.float64]] = {}  # where each entity is or was last seen, metres
         self.expected: dict[int, NDArray[np.float64]] = {}  # where the last action may have put an entity [N, 2]
+        self.others: list[tuple[Belief, Tensor | None]] = []  # guesses that are still to be read, and their action
         self.usual = -math.inf  # loss of the last frame of a scene that counted as known, nats
         self.unsettled = 0  # frames without the robot still to be seen until a changed scene counts as known
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
@@ -172,23 +173,28 @@ class EntityTracker:
             # A refinement that does not help is not taken: a still scene gives a still belief.
             if not model.drifts and before <= best.loss:
                 best = Reading(self.belief, self.belief, self.scene, before)
+            if self.others and not robot_moving and self.unsettled < c.settle_frames - 1:
+                guess, told = self.others.pop(0)
+                best = likeliest([best, read(model, x, guess, c.settle_iterations, told, self.generator)], 0.0)
         else:
             told, held = self.action_vector(action), self._picked(action)
             slot = None if held is None else self.identities.records[held].slot
             self.expected = {} if held is None else {held: self._model_pixels(action.place_xy)}
             self.unsettled = c.settle_frames
-            readings: list[Reading] = []
-            for guess in guesses(model, self.belief, told, slot):
-                readings.append(read(model, x, guess, c.settle_iterations, told, self.generator))
-                if self._as_good_as_ever(readings[-1]):
-                    break
-            best = likeliest(readings, 0.0)
+            first, *others = guesses(model, self.belief, told, slot)
+            best, self.others = read(model, x, first, c.settle_iterations, told, self.generator), []
+            if self._as_good_as_ever(best):
+                self.others = [(guess, told) for guess in others]  # they can wait for the next frames
+            else:
+                best = likeliest([best, *(read(model, x, guess, c.settle_iterations, told, self.generator)
+                                          for guess in others)], 0.0)
         if not (self.unsettled or robot_moving):
             self.usual = best.loss
         if self.unsettled and not robot_moving:
             tracked = best
-            # The last of these frames is read from nothing in any case: the scene before may not have been understood.
-            if self.unsettled == 1 or (self.unsettled == c.settle_frames and not self._as_good_as_ever(best)):
+            # Two of these frames are read from nothing in any case: the scene before may not have been understood.
+            urgent = self.unsettled == c.settle_frames and not self._as_good_as_ever(best)
+            if urgent or self.unsettled in (1, c.settle_frames - 1):
                 anew = read(model, x, None, 0, None, torch.Generator(self.device).manual_seed(self.seed))
                 best = likeliest([best, anew], c.restart_margin)
             views = view_slots(*scene_arrays(best.scene), pixels, self.background, empty_pixels(best.scene))
@@ -198,7 +204,7 @@ class EntityTracker:
         return best
 
     def _as_good_as_ever(self, reading: Reading) -> bool:
-        """Whether a changed scene is explained as well as the one before, so that no other guess is asked."""
+        """Whether a changed scene is explained as well as the one before, so that other guesses are not urgent."""
         return reading.loss < self.usual + self.config.restart_margin
 
     def _picked(self, action: PickPlace) -> int | None:
