@@ -34,7 +34,7 @@ FEWEST_PARTS = 16
 
 
 def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, episodes: int, seed: int = 0,
-             workers: int = 1, progress: bool = False) -> None:
+             workers: int = 1, progress: bool = False, ray: str = '') -> None:
     """Write the episode file `out`; parts left by a stopped run with the same settings are used.
 
     Args:
@@ -44,6 +44,7 @@ def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, epi
         episodes: how many.
         seed: of the whole set.
         workers: processes (does not change the result).
+        ray: address of a Ray cluster to spread them over, ``auto`` or ``local`` (see `start_workers`); '' for none.
         progress: print how far it is, how long the rest will take and how large the file will be.
     """
     for name, value, low in (('episodes', episodes, 1), ('seed', seed, 0), ('workers', workers, 1)):
@@ -65,7 +66,7 @@ def generate(out: str | os.PathLike[str], world: str, config: Any = None, *, epi
     begun, made, size = time.perf_counter(), 0, 0
     if progress and wanted < episodes:
         print(f'{target}: {episodes - wanted:,} episodes of a run that was stopped are there', file=sys.stderr)
-    for job, count in zip(jobs, _run(jobs, workers), strict=True):
+    for job, count in zip(jobs, _run(jobs, workers, ray), strict=True):
         made, size = made + count, size + job[4].stat().st_size
         if progress:
             spent = time.perf_counter() - begun
@@ -114,16 +115,32 @@ def declarations(world: World, arrays: Mapping[str, NDArray]) -> dict[str, tuple
     return fields
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
-    if workers == 1 or len(jobs) < 2:
+def _run(jobs: list[tuple], workers: int, ray: str) -> Iterator[int]:
+    if len(jobs) < 2 or (workers == 1 and not ray):
         yield from map(_make_part, jobs)
         return
-    with start_workers(min(workers, len(jobs))) as pool:
+    with start_workers(min(workers, len(jobs)), ray) as pool:
         yield from pool.imap(_make_part, jobs)
 
 
-def start_workers(count: int) -> Pool:
-    """Processes that make episodes. None of them draws pictures with more than one thread."""
+def start_workers(count: int, ray: str = '') -> Pool:
+    """Processes that make episodes. None of them draws pictures with more than one thread.
+
+    Args:
+        ray: where they run: '' on this machine; the address of a Ray cluster, ``auto`` for that of this machine, or
+            ``local`` for a new one on it. All machines of a cluster must see the folder that is written.
+
+    Raises:
+        InputError: no Ray, or no such cluster.
+    """
+    if ray:
+        try:
+            from ray.util.multiprocessing import Pool as RayPool
+            return RayPool(count, _draw_with_one_thread, ray_address=ray)
+        except ImportError as e:
+            raise InputError('--ray', "Ray (pip install '.[ray]')", 'none') from e
+        except (ConnectionError, ValueError) as e:
+            raise InputError('--ray', 'the address of a Ray cluster, auto or local', ray) from e
     return multiprocessing.get_context('spawn').Pool(count, _draw_with_one_thread)
 
 
@@ -159,6 +176,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument('--episodes', type=int, default=EPISODES.get(name, 1000))
         command.add_argument('--seed', type=int, default=0)
         command.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), help='processes')
+        command.add_argument('--ray', default='', metavar='ADDRESS',
+                             help='spread them over a Ray cluster: its address, or auto, or local')
         command.add_argument('--config', metavar='FILE', help='YAML file with fields of the configuration')
         if world.presets:
             command.add_argument('--preset', choices=list(world.presets), help='the settings of a published data set')
@@ -200,5 +219,5 @@ def read_config(world: World, args: argparse.Namespace) -> Any:
 def run(args: argparse.Namespace) -> int:
     """Run `object-centric generate` with parsed arguments; returns the exit status."""
     generate(args.out, args.world, read_config(WORLDS[args.world], args), episodes=args.episodes, seed=args.seed,
-             workers=args.workers, progress=True)
+             workers=args.workers, progress=True, ray=args.ray)
     return 0

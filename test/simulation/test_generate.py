@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from object_centric_ros.cli import main
 from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation import worlds
@@ -215,3 +216,21 @@ def test_bad_options(tmp_path: Path) -> None:
 def test_bad_settings(change: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         PlayConfig(**change)
+
+
+def test_a_ray_cluster_makes_the_same_episodes(tmp_path: Path) -> None:
+    pytest.importorskip('ray', reason='the extra `ray` is not installed')
+    generate(tmp_path / 'here.h5', 'balls', episodes=40, seed=3)
+    command = ['generate', 'balls', '--out', str(tmp_path / 'there.h5'), '--episodes', '40', '--seed', '3']
+    assert main([*command, '--workers', '2', '--ray', 'local']) == 0
+    with EpisodeStore(tmp_path / 'here.h5') as here, EpisodeStore(tmp_path / 'there.h5') as there:
+        assert here.meta == there.meta
+        for name, values in here.read(slice(None)).items():
+            np.testing.assert_array_equal(values, there.read(slice(None))[name])
+
+
+def test_without_ray_its_option_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, 'ray.util.multiprocessing', None)
+    command = ['generate', 'balls', '--out', str(tmp_path / 'a.h5'), '--episodes', '40', '--ray', 'auto']
+    assert main(command) == 2 and "Ray (pip install '.[ray]')" in capsys.readouterr().err
