@@ -7,7 +7,9 @@ further, and the best is finished at full resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from object_centric_ros.planning.coarse import coarsened, subsampled
 
 DIFFERENT = 10 / 255
 """A pixel whose drawn colour is farther than this from the empty stage's (any channel) shows something."""
+
+MANY = 16
+"""Starts from which on they are thinned out on the way."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,18 @@ class Inference:
         if slots < 2:
             raise InputError('slots', 'at least 2', slots)
         c, x = self.config, self.tensor(image)
-        few = subsampled(x, c.stride).expand(c.restarts, -1, -1, -1)
-        belief = self._refine(self.coarse, self.coarse.start(c.restarts, slots), few, c.iterations, generator)
-        if c.restarts > c.finalists:
-            loss = self.coarse.loss(belief, self.coarse.scene(belief), few)[0]
-            best = loss.topk(c.finalists, largest=False).indices
-            belief = belief.map(lambda v: v[best])
+        few = subsampled(x, c.stride)
+        belief = self.coarse.start(c.restarts, slots)
+        # Where there are many, the better quarter after half of the iterations goes on alone.
+        first = c.iterations // 2 if c.restarts >= MANY else c.iterations
+        belief = self._refine_all(belief, few, first, generator)
+        if first < c.iterations:
+            belief = self._refine_all(self._likeliest(belief, few, max(c.finalists, c.restarts // 4)), few,
+                                      c.iterations - first, generator)
+        belief = self._likeliest(belief, few, c.finalists)
         full = x.expand(c.finalists, -1, -1, -1)
-        belief = self._refine(self.fine, belief, full, c.polish, None)
+        for _ in range(c.polish):  # from the mean
+            belief = self._refined(self.fine, belief, full, None)
         scene = self.fine.scene(belief)
         loss = self.fine.loss(belief, scene, full)[0]
         i = int(loss.argmin())
@@ -127,13 +136,34 @@ class Inference:
                  if foreground[k] and count[k] >= self.config.pixels]
         return Explained(image, belief, scene, loss, tuple(order), tuple(int(count[k]) for k in order))
 
+    def _likeliest(self, belief: OP3Belief, image: Tensor, count: int) -> OP3Belief:
+        """So many of the starts, by their negative ELBO."""
+        images = image.expand(len(belief.mean), -1, -1, -1)
+        best = self.coarse.loss(belief, self.coarse.scene(belief), images)[0].topk(count, largest=False).indices
+        return belief.map(lambda v: v[best])
+
+    def _refine_all(self, belief: OP3Belief, image: Tensor, iterations: int, generator: torch.Generator) -> OP3Belief:
+        """Refinements of all starts, each from a sample as in the published code.
+
+        Coarse pictures are too small for one operation to occupy several cores; where torch may use them, parts of
+        the starts go side by side.
+        """
+        noise = [self.coarse.noise(belief, generator) for _ in range(iterations)]
+
+        @torch.no_grad()
+        def work(rows: Tensor) -> OP3Belief:
+            part, images = belief.map(lambda v: v[rows]), image.expand(len(rows), -1, -1, -1)
+            for n in noise:
+                part = self._refined(self.coarse, part, images, n[rows])
+            return part
+        rows = torch.arange(len(belief.mean), device=self.device)
+        threads = torch.get_num_threads() if self.device.type == 'cpu' else 1
+        if threads == 1 or len(rows) < MANY:
+            return work(rows)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(work, rows.chunk(threads)))
+        return replace(parts[0], **{k: torch.cat([p.tensors()[k] for p in parts]) for k in parts[0].tensors()})
+
     @staticmethod
-    def _refine(model: OP3, belief: OP3Belief, images: Tensor, iterations: int, generator: torch.Generator | None
-                ) -> OP3Belief:
-        """From samples with a generator, as the published code does; from the mean without."""
-        for _ in range(iterations):
-            noise = None if generator is None else model.noise(belief, generator)
-            refined = model.refine(belief, images, None, noise)
-            assert isinstance(refined, OP3Belief)
-            belief = refined
-        return belief
+    def _refined(model: OP3, belief: OP3Belief, images: Tensor, noise: Tensor | None) -> OP3Belief:
+        return cast(OP3Belief, model.refine(belief, images, None, noise))
