@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds is not None and args.seeds < 1:
         raise InputError('--seeds', 'a positive number', args.seeds)
     if args.what == 'reference':
-        return evaluate_reference(args.data, args.seed, args.seeds or 3, args.episodes, choose_device(args.device))
+        return evaluate_reference(args.data, args.seed, args.seeds or 3, args.episodes, choose_device(args.device),
+                                  args.json)
     return evaluate_tracking(args) if args.what == 'tracking' else model_scores.evaluate_model(args)
 
 

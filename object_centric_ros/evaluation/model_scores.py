@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from object_centric_ros import __version__
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.disentangle import activeness, dci, things
-from object_centric_ros.evaluation.tables import Spread, text_table
+from object_centric_ros.evaluation.tables import Spread, mean_of_seeds, seed_means, text_table, write_scores
 from object_centric_ros.evaluation.validate import Values, batches, episode_metrics
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.tracking.settings import TrackerConfig
@@ -42,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='also how much each latent dimension changes the picture (model)')
     parser.add_argument('--dci', action='store_true', help='also disentanglement, completeness and informativeness of '
                         'the latents about shapes, colours and places in first frames (model)')
-    parser.add_argument('--json', metavar='FILE', help='write all numbers there, for `object-centric results` (model)')
+    parser.add_argument('--json', metavar='FILE', help='write all numbers there, for `object-centric results` '
+                        '(model, reference)')
 
 
 def held_out(args: argparse.Namespace, count: int, action_format: str) -> tuple[Episodes, str]:
@@ -129,31 +127,6 @@ def print_scores(values: list[Values]) -> None:
     print('Open-loop prediction from the observed frames and the actions, against copying the last one (MSE):')
     print(text_table(('steps', 'predicted', 'std error', 'copied', 'std error', *(['straight on'] if line else []),
                       'ratio', 'gain', 'std error', 'better', 'count'), table))
-
-
-def mean_of_seeds(values: list[Values], key: str) -> np.ndarray:
-    """A metric of each episode [N], the mean over seeds."""
-    return np.mean([v[key] for v in values], 0)
-
-
-def seed_means(values: list[Values], key: str) -> list[float]:
-    """The mean over episodes of each seed."""
-    return [Spread.of(v[key]).mean for v in values]
-
-
-def write_scores(path: str, record: dict[str, Any], data: dict[str, Any], settings: dict[str, Any],
-                 values: list[Values], activity: list[float] | None = None) -> None:
-    """All numbers with their setting: what `object-centric results` reads."""
-    metrics = {}
-    for key in values[0]:
-        seeds = [v for v in values if key in v]
-        s = Spread.of(mean_of_seeds(seeds, key))
-        metrics[key] = {'mean': s.mean, 'std': s.std, 'error': s.error, 'count': s.count,
-                        'seeds': seed_means(seeds, key)}
-    found = {'kind': 'model', 'version': __version__, 'record': record, 'data': data, 'settings': settings,
-             'metrics': metrics} | ({'activeness': activity} if activity is not None else {})
-    with open(path, 'w', encoding='utf-8') as f:
-        json.dump(found, f, indent=1)
 
 
 def active(model: CycleModel, data: Episodes, seed: int, count: int = 100) -> list[float]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.metrics import foreground_ari
-from object_centric_ros.evaluation.tables import Spread, text_table
+from object_centric_ros.evaluation.tables import Spread, text_table, write_scores
 from object_centric_ros.importing import read_tensors
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.convert import OP3_NAMES, load_published
@@ -146,16 +146,17 @@ def episode_metrics(model: OP3, folder: Path, seeds: range, episodes: int | None
     return values
 
 
-def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int | None, device: torch.device) -> int:
-    """Print both tables; `count` limits goals per structure and episodes."""
+def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int | None, device: torch.device,
+                       out: str | None = None) -> int:
+    """Print both tables; `count` limits goals per structure and episodes, `out` is a JSON file for all numbers."""
     folder, drawn = data_folder(path), range(first_seed, first_seed + seeds)
     stack = load_authors('op3_released_stack', folder / 'op3' / 'stack_s64d64_v1.safetensors', device)
     print(f'OP3, authors\' weights for stacking, goal images; seeds {drawn.start} to {drawn.stop - 1}; std: of the '
           f'seeds\' means; B: images at a time, all goals of a structure as the authors ran it\n')
     header = ('structure', 'blocks', 'K', 'goals', 'B', 'MSE M=1', 'M=2', f'M={STEPS}', 'std', 'median', 'ARI-F', 'std')
     rows = []
-    measured = (goal_metrics(stack, folder, drawn, count, together) for together in (False, True))
-    for g in (g for pair in zip(*measured, strict=True) for g in pair):
+    alone, batched = (goal_metrics(stack, folder, drawn, count, together) for together in (False, True))
+    for g in (g for pair in zip(alone, batched, strict=True) for g in pair):
         mse, ari = Spread.of(g.mse[:, :, -1].mean(1)), Spread.of(np.nanmean(g.ari, 1))
         rows.append((g.structure, g.blocks, g.slots, g.mse.shape[1], g.batch, g.mse[:, :, 0].mean(),
                      g.mse[:, :, 1].mean(), mse.mean, mse.std, np.median(g.mse[:, :, -1]), ari.mean, ari.std))
@@ -172,4 +173,12 @@ def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int
             s = Spread.of(values[key][:, :, t].mean(1))
             table.append((title, f't+{t + 1}', s.mean, s.std))
     print(text_table(('what', 'frame', 'mean', 'std'), table))
+    if out:
+        found = {'mse_goals': np.concatenate([g.mse[:, :, -1] for g in alone], 1),
+                 'ari_f_goals': np.concatenate([g.ari for g in alone], 1), 'mse_first': values['first']}
+        for key in titles:
+            found |= {f'{key}_{t + 1}': values[key][:, :, t] for t in range(values[key].shape[2])}
+        about = {'episodes': values['first'].shape[1], 'goals': found['mse_goals'].shape[1]}
+        write_scores(out, {'model_id': "OP3, authors' weights"}, about, {'seeds': list(drawn), 'device': str(device)},
+                     [{k: v[i] for k, v in found.items()} for i in range(len(drawn))])
     return 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from object_centric_ros import __version__
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,28 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return '  '.join(v.rjust(w) if r else v.ljust(w) for v, w, r in columns).rstrip()
 
     return '\n'.join([line(header), '  '.join('-' * w for w in widths), *map(line, cells)])
+
+
+def mean_of_seeds(values: list[dict[str, np.ndarray]], key: str) -> np.ndarray:
+    """A metric of each episode [N], the mean over seeds."""
+    return np.mean([v[key] for v in values], 0)
+
+
+def seed_means(values: list[dict[str, np.ndarray]], key: str) -> list[float]:
+    """The mean over episodes of each seed."""
+    return [Spread.of(v[key]).mean for v in values]
+
+
+def write_scores(path: str, record: dict[str, Any], data: dict[str, Any], settings: dict[str, Any],
+                 values: list[dict[str, np.ndarray]], activity: list[float] | None = None) -> None:
+    """All numbers with their setting: what `object-centric results` reads."""
+    metrics = {}
+    for key in values[0]:
+        seeds = [v for v in values if key in v]
+        s = Spread.of(mean_of_seeds(seeds, key))
+        metrics[key] = {'mean': s.mean, 'std': s.std, 'error': s.error, 'count': s.count,
+                        'seeds': seed_means(seeds, key)}
+    found = {'kind': 'model', 'version': __version__, 'record': record, 'data': data, 'settings': settings,
+             'metrics': metrics} | ({'activeness': activity} if activity is not None else {})
+    with open(path, 'w', encoding='utf-8') as f:
+        json.dump(found, f, indent=1)

@@ -49,7 +49,7 @@ def episode_metrics(model: CycleModel, data: Episodes, count: int, seed: int = 0
         ari_f_first, ari_f_last, ari_first, ari_last, mse_first, mse_last, open_1.., copy_1..: [count] each; NaN where
         an episode has no value. Thorough: also ari_f, ari, ami_f, miou, mbo (means over the frames after the first, or
         of the only one), switches, misses (per visible thing and frame), mota; of R-NEM bce, bce_copy,
-        relational_bce, relational_copy (nats an image, mean over frames).
+        relational_bce, relational_copy (nats an image, mean over frames; with ``_last``, of the last one).
     """
     model.eval()
     labels = data.arrays.get('labels')
@@ -139,4 +139,5 @@ def relational(model: RNEM, data: Episodes, rows: slice, images: Tensor, actions
         collisions = torch.from_numpy(data.store.read(rows, ['collisions'])['collisions']).to(images)
     names = {'nll': 'bce', 'copy': 'bce_copy', 'relational_nll': 'relational_bce', 'relational_copy': 'relational_copy'}
     found = model.measure(images, told, collisions, generator)
-    return {names[k]: v.mean(1).cpu().numpy() for k, v in found.items() if k in names}
+    means = {names[k]: v.mean(1).cpu().numpy() for k, v in found.items() if k in names}
+    return means | {f'{names[k]}_last': v[:, -1].cpu().numpy() for k, v in found.items() if k in names}

@@ -101,6 +101,10 @@ def test_command_prints_both_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
         one = {k: full[k][:1] for k in ('images', 'labels')}
         blocks = np.frombuffer(json.dumps(json.loads(bytes(full['blocks']))[:1]).encode(), np.uint8)
     np.savez(tmp_path / 'op3' / 'stack_goals' / 'stacked.npz', blocks=blocks, **one)
-    assert main(['evaluate', 'reference', '--data', str(tmp_path), '--episodes', '1', '--seeds', '1']) == 0
+    assert main(['evaluate', 'reference', '--data', str(tmp_path), '--episodes', '1', '--seeds', '1', '--json',
+                 str(tmp_path / 'op3_authors.json')]) == 0
     said = capsys.readouterr().out
     assert 'stacked' in said and 'ARI-F' in said and 't+4' in said
+    found = json.loads((tmp_path / 'op3_authors.json').read_text())['metrics']
+    assert {'mse_goals', 'ari_f_goals', 'mse_first', 'open_4', 'copy_4'} <= set(found)
+    assert found['mse_goals']['count'] == 1
