@@ -19,7 +19,7 @@ from object_centric_ros.datasets.sources import View, save
 RATE, SIZE = 30, (480, 640)
 TARGET = 5 * RATE
 """Images per second that are wanted."""
-KINDS = ('raw, sqlite3', 'raw, MCAP', 'raw, MCAP with zstd', 'JPEG, MCAP')
+KINDS = ('raw, sqlite3', 'raw, sqlite3 with zstd', 'raw, MCAP', 'raw, MCAP with zstd', 'JPEG, sqlite3', 'JPEG, MCAP')
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _write(path: Path, kind: str, count: int) -> None:
     plugin = StoragePlugin.SQLITE3 if 'sqlite3' in kind else StoragePlugin.MCAP
     writer = Writer(path, version=9, storage_plugin=plugin)
     if 'zstd' in kind:
-        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        mode = CompressionMode.FILE if plugin == StoragePlugin.SQLITE3 else CompressionMode.STORAGE
+        writer.set_compression(mode, CompressionFormat.ZSTD)
     rng = np.random.default_rng(0)
     slope = np.add.outer(np.arange(SIZE[0]), np.arange(SIZE[1]))[..., None] // [8, 9, 10]
     noise = rng.integers(0, 6, (*SIZE, 3))
