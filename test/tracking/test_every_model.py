@@ -107,7 +107,7 @@ def test_a_model_trained_without_a_camera_needs_one(tmp_path: Path) -> None:
     """Models of bouncing balls and sprites know no camera."""
     path = tmp_path / 'model.safetensors'
     save_model(path, small('parts', 'attention'), {})
-    with pytest.raises(InputError, match='camera: expected width, height'):
+    with pytest.raises(InputError, match='camera: expected one with the model file'):
         EntityTracker.load(str(path), device='cpu')
     tracker = EntityTracker.load(str(path), CAMERA, device='cpu')
     sound(tracker.step(frame()), tracker)
