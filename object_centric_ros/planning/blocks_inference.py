@@ -24,6 +24,8 @@ from object_centric_ros.planning.coarse import coarsened, subsampled
 DIFFERENT = 10 / 255
 """A pixel whose drawn colour is farther than this from the empty stage's (any channel) shows something."""
 
+FOREGROUND = 0.15
+"""A slot shows a thing when this part of what it draws, by brightness, is not what the empty stage has there."""
 MANY = 16
 """Starts from which on they are thinned out on the way."""
 
@@ -130,8 +132,11 @@ class Inference:
         owner = scene.mask_logits[0].argmax(0)
         differs = ((scene.colours[0] - self.blank).abs() > DIFFERENT).any(1)
         slots = torch.arange(len(differs), device=owner.device)[:, None, None]
-        count, masks = ((owner == slots) & differs).sum((1, 2)), scene.masks[0]
-        foreground = (masks * differs).sum((1, 2)) > 0.5 * masks.sum((1, 2))
+        count, masks, colours = ((owner == slots) & differs).sum((1, 2)), scene.masks[0], scene.colours[0]
+        # Before a black background it does not matter whose a pixel is: what is black in both pictures has no weight.
+        change = (masks * (colours - self.blank).abs().amax(1)).sum((1, 2))
+        there = (masks * torch.maximum(colours, self.blank).amax(1).clamp(min=0)).sum((1, 2))
+        foreground = change > FOREGROUND * there
         order = [int(k) for k in count.argsort(descending=True, stable=True)
                  if foreground[k] and count[k] >= self.config.pixels]
         return Explained(image, belief, scene, loss, tuple(order), tuple(int(count[k]) for k in order))

@@ -28,6 +28,8 @@ from object_centric_ros.planning.coarse import coarsened, subsampled
 from object_centric_ros.planning.costs import COSTS, Pictures
 
 ORDERS = ('lowest', 'cheapest')
+DARK = 0.1
+"""A slot whose channels are all below this draws the black background."""
 Draw = Callable[[Sequence['Drop']], NDArray[np.uint8]]
 """Blocks, one at a time, held in the air over the present scene -> pictures uint8 [N, H, W, 3]; the task gives it."""
 
@@ -94,6 +96,11 @@ class StackPlan:
     seconds: float
 
 
+def lit(things: Pictures) -> Pictures:
+    """Masks only where a thing is not black: before a black background it does not matter whose a pixel is."""
+    return Pictures(things.masks * (things.colours.amax(2) > DARK), things.colours)
+
+
 class StackPlanner:
     """Plans from pictures; never from the simulator's state.
 
@@ -139,7 +146,7 @@ class StackPlanner:
                 new = self.coarse.decode(predicted[:, -1:])
                 scene = Scene(torch.cat([present.colours.expand(len(part), -1, -1, -1, -1), new.colours], 1),
                               torch.cat([present.mask_logits.expand(len(part), -1, -1, -1), new.mask_logits], 1))
-                last = Pictures(scene.masks[:, -1:], scene.colours[:, -1:])
+                last = lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
                 costs.append(COSTS[c.cost](targets, last)[:, :, 0].min(1).values)
             return torch.cat(costs).double().cpu().numpy()
         around = self._around(goal, wanted, rng) if c.around else None
@@ -155,7 +162,7 @@ class StackPlanner:
         new = inserted(self.fine, now.scene, image, self.config.refinements, generator)
         predicted = settled(self.fine, self.fine.latents(now.belief), new)
         scene = self.fine.decode(predicted)
-        last = Pictures(scene.masks[:, -1:], scene.colours[:, -1:])
+        last = lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
         costs = COSTS[self.config.cost](self._pictures(self.fine, goal, wanted), last)[0, :, 0]
         best = int(costs.argmin())
         return float(costs[best]), wanted[best], scene.image[0]
@@ -167,17 +174,17 @@ class StackPlanner:
     def _pictures(self, model: OP3, goal: Explained, wanted: Sequence[int]) -> Pictures:
         scene = model.decode(model.latents(goal.belief))
         slots = [goal.things[g] for g in wanted]
-        return Pictures(scene.masks[:, slots], scene.colours[:, slots])
+        return lit(Pictures(scene.masks[:, slots], scene.colours[:, slots]))
 
     def _lowest(self, goal: Explained, left: Sequence[int]) -> int:
         """The one whose mask's centre is lowest in the picture; of some at one height the leftmost."""
-        centres = looks(pictures(goal))[0][list(left)]
+        centres = looks(lit(pictures(goal)))[0][list(left)]
         level = np.round((centres[:, 1].max() - centres[:, 1]) / 4)
         return left[int(np.lexsort((centres[:, 0], level))[0])]
 
     def _around(self, goal: Explained, wanted: Sequence[int], rng: np.random.Generator) -> Callable[[int], Floats]:
         """Draws around where goal entities are seen, in the colours that they have there."""
-        centres, colours = looks(pictures(goal))
+        centres, colours = looks(lit(pictures(goal)))
         places = np.array([self._at_depth(centres[g]) for g in wanted])
         shades = np.clip(colours[list(wanted)], 0, 1)
         c = self.config
