@@ -158,11 +158,13 @@ class PickPlacePlanner(Node):
     def _planner_now(self) -> PlannerLike:
         """The planner for the camera that is known by now."""
         try:
-            planner = self._planner or self._factory(self.settings, None)
+            info, known = self._info, self._pose
+            told = camera_from_info(info, known) if info is not None and known is not None else None
+            planner = self._planner or self._factory(self.settings, told)  # a model may have no camera of its own
             camera = planner.camera
             pose = self._pose or (camera.rotation, camera.position)
-            if self._info is not None:
-                camera = camera_from_info(self._info, pose)
+            if info is not None:
+                camera = camera_from_info(info, pose)
             else:
                 camera = PinholeCamera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, *pose)
             if not same_camera(camera, planner.camera):

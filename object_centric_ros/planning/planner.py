@@ -24,7 +24,7 @@ from object_centric_ros.planning.relations import Relation, next_move
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
 from object_centric_ros.tracking.observation import chromaticity
-from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights
+from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights, recorded_camera
 
 POOL = 2  # costs are taken at half resolution
 
@@ -62,7 +62,7 @@ class Planner:
         self.config = config or PlannerConfig()
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)
         self.record, self.seed = record, seed
-        self.camera = camera or PinholeCamera.from_dict(record.get('camera', {}))
+        self.camera = camera or recorded_camera(record)
         self.model_id = str(record.get('model_id', 'unsaved'))
         self.imagination = Imagination(self.model, self.camera, self.config.object_height)
 

@@ -53,6 +53,14 @@ def load_weights(path: str | None, device: torch.device) -> tuple[CycleModel, di
         return load_model(shipped, device)
 
 
+def recorded_camera(record: dict[str, Any]) -> PinholeCamera:
+    """The camera that a model was trained with; an InputError where its record has none."""
+    if 'camera' not in record:
+        raise InputError('camera', 'one with the model file (object-centric import --camera), or given: to a node '
+                         'by camera_info, camera_position and camera_orientation', 'none')
+    return PinholeCamera.from_dict(record['camera'])
+
+
 class EntityTracker:
     """Follows the things in a camera stream.
 
@@ -75,10 +83,7 @@ class EntityTracker:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.model_id = str(record.get('model_id', 'unsaved'))
-        if camera is None and 'camera' not in record:
-            raise InputError('camera', 'one with the model file (object-centric import --camera), or given: to a node '
-                             'by camera_info, camera_position and camera_orientation', 'none')
-        self.camera = camera or PinholeCamera.from_dict(record['camera'])
+        self.camera = camera or recorded_camera(record)
         self.config = config or TrackerConfig()
         self.seed = seed
         self.size = model.config.image_size

@@ -144,6 +144,14 @@ def test_models_that_do_not_know_pick_and_place_cannot_plan(preset: str) -> None
         Planner(model, {'camera': Planner.load(device='cpu', threads=1).camera.to_dict()}, device='cpu')
 
 
+def test_a_model_without_a_camera_needs_one() -> None:
+    model = build_model(load_preset('op3_released_pick_place'))
+    with pytest.raises(InputError, match='camera: expected one with the model file'):
+        Planner(model, {}, device='cpu')
+    camera = Planner.load(device='cpu', threads=1).camera
+    assert Planner(model, {}, camera, device='cpu').camera is camera
+
+
 def test_imagines_with_another_papers_model() -> None:
     """Untrained OP3: begins from what travels between processes, predicts one slot's move, composes the pictures."""
     torch.manual_seed(0)
