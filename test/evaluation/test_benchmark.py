@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from benchmark_jobs import record, work
 
 from object_centric_ros.cli import main
 from object_centric_ros.errors import InputError
@@ -49,17 +49,6 @@ def test_stacking_uses_targets_once() -> None:
     assert strictly_built(GOAL[::-1], GOAL, 0.4) == 1.0
     assert strictly_built((replace(GOAL[0], rgb=BLUE), GOAL[1]), GOAL, 0.4) == 0.5
     assert strictly_built((), GOAL, 0.4) == 0.0
-
-
-def record(goal: str, seed: int = 0, **more: Any) -> dict[str, Any]:
-    return {'goal': goal, 'seed': seed, 'settings': {'label': 'a'}, 'final': {'strict': 1.0}, 'seconds': 1.0,
-            'reason': 'done', **more}
-
-
-def work(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if job['goal'] == 'stop':
-        raise KeyboardInterrupt
-    return record(job['goal'], job['seed']), {'result': np.zeros((64, 64, 3), np.uint8)}
 
 
 def jobs(*goals: str) -> list[dict[str, Any]]:
