@@ -14,6 +14,7 @@ import numpy as np
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation import bench_models
 from object_centric_ros.evaluation.tables import Spread, text_table
+from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.processes import NodeGroup, isolate
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--memory-frames', type=int, default=10000, help='frames for memory')
     parser.add_argument('--plans', type=int, default=5, help='plans for each number of blocks')
     parser.add_argument('--rate', type=float, default=30.0, help='camera images a second (node)')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model; 0: one for each core')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model; 0: as the nodes choose, a third of the cores (bench models: one for each)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')
     bench_models.add_arguments(parser.add_argument_group(MODELS))
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if min(args.frames, args.memory_frames, args.plans) < 1 or args.rate <= 0 or args.threads < 0:
         raise InputError('--frames, --memory-frames, --plans, --rate', 'positive numbers', 'others')
     cores = len(os.sched_getaffinity(0))
-    args.threads = args.threads or cores
+    args.threads = transport.threads_for(args.threads)
     domain = isolate()
     import torch
 
@@ -134,7 +135,7 @@ def bench_node(checkpoint: str, args: argparse.Namespace, domain: int) -> None:
     """What the perception node adds to the model's time, fed with images over DDS."""
     from object_centric_ros.nodes.bench_node import measure_node
     with tempfile.TemporaryDirectory() as logs, NodeGroup(Path(logs)) as group:
-        threads = max(1, args.threads - 1)  # one core is busy with sending and receiving
+        threads = min(args.threads, max(1, len(os.sched_getaffinity(0)) - 1))  # one core sends and receives
         group.start('entity_perception', {'checkpoint': checkpoint, 'device': args.device, 'threads': threads,
                                                  'publish_overlay': False}, threads)
         result = measure_node(group.check, args.frames, args.rate, args.seed)
