@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--memory-frames', type=int, default=10000, help='frames for memory')
     parser.add_argument('--plans', type=int, default=5, help='plans for each number of blocks')
     parser.add_argument('--rate', type=float, default=30.0, help='camera images a second (node)')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model; 0: as the nodes choose, a third of the cores (bench models: one for each)')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model; 0: as the nodes choose, a '
+                        'third of the cores (bench models: one for each)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')
     bench_models.add_arguments(parser.add_argument_group(MODELS))
