@@ -81,9 +81,11 @@ def test_a_killed_process_goes_on_from_the_last_checkpoint(sent: signal.Signals,
     state = tmp_path / 'run' / 'state.safetensors'
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           start_new_session=True) as process:
-        while process.poll() is None and not state.exists():
+        written = set()  # a few checkpoints, so that it is in the middle of its work
+        while process.poll() is None and len(written) < 3:
+            if state.exists():
+                written.add(state.stat().st_mtime_ns)
             time.sleep(0.05)
-        time.sleep(0.5)
         os.killpg(process.pid, sent)
         said = process.communicate(timeout=60)[0]
     assert process.returncode == (-9 if sent == signal.SIGKILL else 130), said
