@@ -12,6 +12,8 @@ from object_centric_ros.planning.verification import MISSED, Finding, from_anoth
 from object_centric_ros.tracking.entities import TrackedFrame
 
 Feedback = Callable[[int, Plan, 'Command | None'], None]
+PATIENT = 40
+"""Frames more to look at while nothing at all is seen: a scene was changed, or something stands before the camera."""
 
 
 class BuildLoop:
@@ -91,10 +93,11 @@ class BuildLoop:
             self.found(finding)
 
     def _look(self) -> TrackedFrame:
-        """A frame in which everything is found, or the last of `looks`."""
+        """A frame in which everything is found, or the last of `looks`; where nothing at all is seen, of more."""
         frame = self.observe()
-        for look in range(1, self.looks):
-            if look > 2 and frame.entities and all(e.visible for e in frame.entities):
+        for look in range(1, self.looks + PATIENT):
+            visible = [e.visible for e in frame.entities]
+            if (look > 2 and visible and all(visible)) or (look >= self.looks and any(visible)) or self.cancelled():
                 break
             frame = self.observe()
         return frame

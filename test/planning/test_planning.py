@@ -200,6 +200,19 @@ def test_what_is_missed_is_picked_from_another_side_and_then_given_up() -> None:
     assert len(set(picks)) == 3 and picks[0] == (0, 0, 0.03)
 
 
+def test_loop_waits_while_nothing_is_seen() -> None:
+    frames = [Frame(seen(1, 0.0, 0.0, visible=False))] * 20 + [Frame(seen(1, 0.0, 0.0))] * 9
+    planned = []
+
+    class Watched(Script):
+        def plan(self, frame: object, goal: Goal) -> Plan:
+            planned.append(any(e.visible for e in frame.entities))  # type: ignore[attr-defined]
+            return super().plan(frame, goal)
+    loop = BuildLoop(Watched(a_plan(reached=True)), Goal.from_places({1: (0.1, 0.0)}), lambda: frames.pop(0),
+                     lambda command: Outcome(True, ''))
+    assert loop.run().success and planned == [True] and len(frames) == 8
+
+
 def test_loop_is_cancelled() -> None:
     outcome, done = run(a_plan(), cancelled=True)
     assert not outcome.success and outcome.message == 'cancelled' and not done
