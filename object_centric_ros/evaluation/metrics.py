@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,10 @@ def adjusted_rand_index(true: NDArray[np.integer], predicted: NDArray[np.integer
         [N]; 1 where both partitions are a single cluster, NaN where no pixel counts.
     """
     result = np.full(len(true), np.nan)
-    for i in range(len(true)):
-        mask = np.ones(true[i].shape, bool) if keep is None else keep[i]
-        n = int(mask.sum())
-        if n == 0:
-            continue
-        _, t = np.unique(true[i][mask], return_inverse=True)
-        _, p = np.unique(predicted[i][mask], return_inverse=True)
+    for i, own, other in _counted(true, predicted, keep):
+        n = len(own)
+        _, t = np.unique(own, return_inverse=True)
+        _, p = np.unique(other, return_inverse=True)
         table = np.bincount(t * (p.max() + 1) + p).astype(float)
         rows, columns = np.bincount(t).astype(float), np.bincount(p).astype(float)
         together = (table * (table - 1)).sum() / 2
@@ -37,6 +35,15 @@ def adjusted_rand_index(true: NDArray[np.integer], predicted: NDArray[np.integer
         best = (a + b) / 2
         result[i] = 1.0 if best == expected else (together - expected) / (best - expected)
     return result
+
+
+def _counted(true: NDArray[np.integer], predicted: NDArray[np.integer], keep: NDArray[np.bool_] | None
+             ) -> Iterator[tuple[int, NDArray[np.integer], NDArray[np.integer]]]:
+    """Index, and both labels of the pixels that count, of each image that has any."""
+    for i in range(len(true)):
+        mask = np.ones(true[i].shape, bool) if keep is None else keep[i]
+        if mask.any():
+            yield i, true[i][mask], predicted[i][mask]
 
 
 def foreground_ari(true: NDArray[np.integer], predicted: NDArray[np.integer], background: int = 0,
@@ -60,22 +67,19 @@ def adjusted_mutual_information(true: NDArray[np.integer], predicted: NDArray[np
         [N]; 1 where both partitions are a single cluster, NaN where no pixel counts.
     """
     result = np.full(len(true), np.nan)
-    for i in range(len(true)):
-        mask = np.ones(true[i].shape, bool) if keep is None else keep[i]
-        n = int(mask.sum())
-        if n:
-            table = overlaps(true[i][mask], predicted[i][mask])
-            a, b = table.sum(1), table.sum(0)
-            if len(a) == len(b) == 1:
-                result[i] = 1.0
-                continue
-            p = table / n
-            outer = np.outer(a, b) / n ** 2
-            information = float((p[p > 0] * np.log(p[p > 0] / outer[p > 0])).sum())
-            expected = _expected_information(a, b, n)
-            entropy = [-float((c / n * np.log(c / n)).sum()) for c in (a, b)]
-            best = sum(entropy) / 2
-            result[i] = (information - expected) / (best - expected) if abs(best - expected) > 1e-12 else 0.0
+    for i, own, other in _counted(true, predicted, keep):
+        n, table = len(own), overlaps(own, other)
+        a, b = table.sum(1), table.sum(0)
+        if len(a) == len(b) == 1:
+            result[i] = 1.0
+            continue
+        p = table / n
+        outer = np.outer(a, b) / n ** 2
+        information = float((p[p > 0] * np.log(p[p > 0] / outer[p > 0])).sum())
+        expected = _expected_information(a, b, n)
+        entropy = [-float((c / n * np.log(c / n)).sum()) for c in (a, b)]
+        best = sum(entropy) / 2
+        result[i] = (information - expected) / (best - expected) if abs(best - expected) > 1e-12 else 0.0
     return result
 
 

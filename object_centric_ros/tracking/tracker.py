@@ -316,6 +316,7 @@ class EntityTracker:
             self.positions, self.expected = ({int(i): np.array(where, float) for i, where in ledger[name].items()}
                                              for name in ('positions', 'expected'))
             self.unsettled, self.usual = int(ledger['unsettled']), float(ledger['usual'])
+            self.others = []  # guesses about another scene
             self.identities.from_dict(ledger)
         except (KeyError, TypeError, ValueError) as e:
             raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
