@@ -1,4 +1,4 @@
-"""Camera geometry: image <-> work plane, and the crop that the models see.
+"""The pinhole camera, the work plane, and the crop that the models see.
 
 Frames: ``work_plane`` has its origin on the table surface, x to the right of the image, y away from the camera, z up
 (metres). The optical frame follows ROS: x right, y down, z forward. Pixels are (u, v), u to the right, v down, with
