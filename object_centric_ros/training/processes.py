@@ -9,6 +9,7 @@ between backward pass and optimiser.
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -33,6 +34,9 @@ class Processes:
         self.rank, self.count = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
         self.local = int(os.environ.get('LOCAL_RANK', 0))
         if self.count > 1 and not dist.is_initialized():
+            # Its functions take the group as a default argument: imported later (torch.compile and optimisers do), they
+            # would keep the group and its threads past `close`, into the end of the interpreter, where these abort.
+            importlib.import_module('torch.distributed.nn.functional')
             dist.init_process_group('nccl' if device.startswith('cuda') else 'gloo', timeout=WAIT)
 
     @property

@@ -49,18 +49,31 @@ def test_accumulated_batches_are_the_larger_batch(name: str, variant: str, tmp_p
     assert (weights(small_ones.model) - weights(large.model)).norm() < 2e-3 * moved.norm()
 
 
+ENDING = """
+import atexit, glob, pathlib, runpy
+def threads():
+    names = {pathlib.Path(t).read_text().strip() for t in glob.glob('/proc/self/task/*/comm')}
+    if any('gloo' in n for n in names):
+        print('alive at the end:', names, flush=True)
+atexit.register(threads)
+runpy.run_module('object_centric_ros', run_name='__main__')
+"""  # the threads of a process group that outlives its run abort the interpreter, now and then
+
+
 def torchrun(processes: int, folder: Path, config: TrainingConfig, out: str, files: list[str]) -> None:
     """`object-centric train` in so many processes."""
     (folder / f'{out}.yaml').write_text(yaml.safe_dump(to_mapping(config)), encoding='utf-8')
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    command = ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes), '--master-port', str(port), '-m']
-    done = subprocess.run([sys.executable, *(command if processes > 1 else ['-m']), 'object_centric_ros', 'train',
+    (folder / 'ending.py').write_text(ENDING, encoding='utf-8')
+    command = ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes), '--master-port', str(port)]
+    done = subprocess.run([sys.executable, *(command if processes > 1 else []), str(folder / 'ending.py'), 'train',
                            '--config', str(folder / f'{out}.yaml'), '--data', *files[:2], '--validation', files[2],
                            '--out', str(folder / out), '--device', 'cpu', '--threads', '1'], capture_output=True,
                           text=True, timeout=300, check=False, env={**os.environ, 'LOGLEVEL': 'ERROR'})
     assert done.returncode == 0, done.stderr
+    assert 'alive at the end' not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize('name', ['parts', 'efficientmorl', 'rnem'])
