@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
@@ -26,13 +25,13 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from object_centric_ros.config import PACKAGE
 from object_centric_ros.datasets.episodes import Arrays
 from object_centric_ros.datasets.sources import Source, View, windows
+from object_centric_ros.encodings import to_rgb
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 JOINTS, INFO = 'sensor_msgs/msg/JointState', 'sensor_msgs/msg/CameraInfo'
 ACTION = 'object_centric_ros/msg/ExecutedAction'
-CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 GAP = 2.5
 """Intervals between images longer than this many usual ones are gaps."""
 
@@ -227,21 +226,9 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
 
 
 def decode_image(message: Any) -> NDArray[np.uint8]:
-    """RGB or gray image [H, W, 3 or 1] of a sensor_msgs Image or CompressedImage."""
-    if hasattr(message, 'format'):
-        decoded = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR)
-        if decoded is None:
-            raise InputError('compressed image', 'JPEG or PNG', message.format or 'no format')
-        return np.asarray(decoded, np.uint8)[..., ::-1]
-    channels = CHANNELS.get(message.encoding)
-    if channels is None:
-        raise InputError('image encoding', f'one of {", ".join(CHANNELS)}', message.encoding or 'none')
-    if message.step < message.width * channels or len(message.data) < message.step * message.height:
-        raise InputError('image data', f'{message.height} rows of {message.width} pixels {message.encoding}',
-                         f'{len(message.data)} bytes, step {message.step}')
-    pixels: NDArray[np.uint8] = np.ndarray((message.height, message.width, channels), np.uint8,
-                                           np.ascontiguousarray(message.data), strides=(message.step, channels, 1))
-    return pixels[..., 2::-1] if message.encoding.startswith('bgr') else pixels[..., :3]
+    """RGB or gray image [H, W, 3 or 1] of a sensor_msgs Image or CompressedImage, with the values that nodes see."""
+    rgb = to_rgb(message)
+    return rgb[..., :1] if getattr(message, 'encoding', '').startswith('mono') else rgb
 
 
 # ---- which frames ---------------------------------------------------------------------------------------------------

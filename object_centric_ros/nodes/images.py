@@ -1,56 +1,35 @@
-"""sensor_msgs/Image <-> NumPy, without copies where that is possible; no cv_bridge."""
+"""sensor_msgs/Image <-> NumPy, without copies where that is possible."""
 
 from __future__ import annotations
 
 from array import array
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from object_centric_ros import encodings
 from object_centric_ros.errors import InputError
-
-CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
-TO_RGB = {'bgr8': cv2.COLOR_BGR2RGB, 'rgba8': cv2.COLOR_RGBA2RGB, 'bgra8': cv2.COLOR_BGRA2RGB,
-          'mono8': cv2.COLOR_GRAY2RGB}
-MAX_SIDE = 8192
+from object_centric_ros.nodes import bridge
 
 
-def check_image(message: Image) -> None:
-    """Refuse an image whose encoding, size, step and data do not fit together.
-
-    Raises:
-        InputError: with what was expected and what came.
-    """
-    if message.encoding not in CHANNELS:
-        raise InputError('image encoding', f'one of {", ".join(CHANNELS)}', message.encoding or 'none')
-    if not (0 < message.width <= MAX_SIDE and 0 < message.height <= MAX_SIDE):
-        raise InputError('image size', f'1 to {MAX_SIDE} pixels a side', f'{message.width}x{message.height}')
-    row, need = message.width * CHANNELS[message.encoding], message.step * message.height
-    if message.step < row:
-        raise InputError('image step', f'at least {row} bytes for {message.width} pixels {message.encoding}',
-                         message.step)
-    if len(message.data) < need:
-        raise InputError('image data', f'{need} bytes ({message.height} rows of {message.step})',
-                         f'{len(message.data)} bytes')
-
-
-def to_rgb(message: Image) -> NDArray[np.uint8]:
+def to_rgb(message: Image | CompressedImage) -> NDArray[np.uint8]:
     """RGB image [H, W, 3] uint8; rgb8 is a read-only view of the message's data.
 
+    Encodings other than rgb8 go through cv_bridge where there is one that works, which also knows more of them
+    (`bridge.MORE`); the result is the same.
+
     Raises:
-        InputError: see `check_image`.
+        InputError: what does not fit together, is too large, a depth image, or of an encoding that is not understood.
     """
-    check_image(message)
-    channels = CHANNELS[message.encoding]
-    pixels: NDArray[np.uint8] = np.ndarray((message.height, message.width, channels), np.uint8, message.data,
-                                           strides=(message.step, channels, 1))
-    if message.encoding == 'rgb8':
-        pixels.flags.writeable = False
-        return pixels
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), TO_RGB[message.encoding]), np.uint8)
+    if isinstance(message, CompressedImage) or message.encoding == 'rgb8':
+        return encodings.to_rgb(message)
+    if message.encoding in bridge.MORE and message.encoding in bridge.usable():
+        encodings.check_layout(message, bridge.MORE[message.encoding])
+        return bridge.convert(message)
+    encodings.check_image(message)
+    return bridge.convert(message) if message.encoding in bridge.usable() else encodings.to_rgb(message)
 
 
 def from_array(pixels: NDArray[np.uint8] | NDArray[np.uint16], header: Header, encoding: str) -> Image:

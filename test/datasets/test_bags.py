@@ -113,8 +113,8 @@ def test_bags_that_cannot_be_used(tmp_path: Path) -> None:
         bag(two)
     with pytest.raises(InputError, match='expected depth of sensor_msgs/msg/Image'):
         bag(two, BagOptions(images='depth'))
-    odd = write(tmp_path / 'odd', [('/image', t / 10, image(t / 10, 'yuv422')) for t in range(6)])
-    with pytest.raises(InputError, match=r'odd: /image: image encoding: expected one of rgb8.* got yuv422'):
+    odd = write(tmp_path / 'odd', [('/image', t / 10, image(t / 10, 'yuv420')) for t in range(6)])
+    with pytest.raises(InputError, match=r'odd: /image: image encoding: expected one of rgb8.* got yuv420'):
         list(bag(odd, BagOptions(rate=10.0)).episodes)
     with pytest.raises(InputError, match='none: expected a bag'):
         bag(tmp_path / 'none')
