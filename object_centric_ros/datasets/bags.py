@@ -371,7 +371,8 @@ def joints_at(recording: Recording, stamps: NDArray[np.int64]) -> NDArray[np.flo
 def _camera(info: dict[str, Any], pose: tuple[NDArray[np.float64], NDArray[np.float64]], view: View) -> PinholeCamera:
     """The camera of the (cropped) images."""
     k = info['k']
-    camera = PinholeCamera(info['width'], info['height'], k[0], k[4], k[2], k[5], *pose)
+    # camera_info has pixel centres at integers, PinholeCamera at integer + 0.5
+    camera = PinholeCamera(info['width'], info['height'], k[0], k[4], k[2] + 0.5, k[5] + 0.5, *pose)
     if view.crop is None:
         return camera
     left, top, width, height = view.crop

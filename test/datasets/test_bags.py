@@ -100,7 +100,7 @@ def test_the_camera_of_cropped_images(tmp_path: Path) -> None:
     known = PinholeCamera.looking_at((0, -1, 1), (0, 0, 0), 30, 32, 24)
     source = bag(path, BagOptions(rate=10.0), View((4, 2, 24, 20), size=16), (known.rotation, known.position))
     camera = PinholeCamera.from_dict(source.meta['camera'])
-    assert (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy) == (24, 20, 40, 41, 12, 10)
+    assert (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy) == (24, 20, 40, 41, 12.5, 10.5)
     assert next(iter(source.episodes))['frames'].shape == (5, 16, 16, 3)
 
 
@@ -179,6 +179,31 @@ def test_several_bags_become_one_file(tmp_path: Path, capsys: pytest.CaptureFixt
     (folder / 'progress.json').unlink()
     assert main(['data', 'convert', str(folder), '--out', str(out)]) == 2
     assert 'bag_0003: expected executed actions' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('where', [['--workers', '2'], ['--workers', '2', '--ray', 'local']], ids=['here', 'ray'])
+def test_workers_read_the_same_from_many_bags(where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                              ) -> None:
+    if '--ray' in where:
+        pytest.importorskip('ray', reason='the extra `ray` is not installed')
+    folder = tmp_path / 'play'
+    for n, messages in enumerate((recording(), recording(3.0), recording())):  # the second has no whole episode
+        write(folder / f'bag_{n}', messages)
+    words = ['data', 'convert', str(folder), '--steps', '3', '--size', '16', '--out']
+    said = []
+    for name, options in (('one', []), ('many', where)):
+        assert main([*words, str(tmp_path / f'{name}.h5'), *options]) == 0
+        said.append(capsys.readouterr().err.splitlines())
+    assert set(said[0]) <= set(said[1]) and sum('bag_2: 100 images' in line for line in said[0]) == 1
+    with EpisodeStore(tmp_path / 'one.h5') as one, EpisodeStore(tmp_path / 'many.h5') as many:
+        assert one.meta == many.meta and len(one) == 4
+        for field, values in one.read(slice(None)).items():
+            assert np.array_equal(values, many.read(slice(None))[field])
+    assert not (tmp_path / 'many.h5.read').exists()
+    write(folder / 'bag_3', recording(actions=False))
+    assert main([*words, str(tmp_path / 'bad.h5'), *where]) == 2
+    assert 'bag_3: expected executed actions' in capsys.readouterr().err
+    assert not (tmp_path / 'bad.h5').exists()
 
 
 def test_bags_that_do_not_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
