@@ -15,3 +15,6 @@ class InputError(ValueError):
     def __init__(self, what: str, expected: object, got: object) -> None:
         self.what, self.expected, self.got = what, expected, got
         super().__init__(f'{what}: expected {expected}, got {got}')
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:  # so that it comes back from a worker
+        return type(self), (self.what, str(self.expected), str(self.got))
