@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from object_centric_ros.datasets.multi_object import multi_object
 from object_centric_ros.datasets.preview import preview
 from object_centric_ros.datasets.rnem import PARTS, rnem
 from object_centric_ros.datasets.sources import Source, View, save, together
+from object_centric_ros.datasets.spread import spread
 from object_centric_ros.errors import InputError
 
 
@@ -38,17 +41,31 @@ def _lerobot(path: str, args: argparse.Namespace, view: View) -> Source:
     return lerobot(path, view, args.steps, args.camera or '')
 
 
+def _multi_object(path: str, args: argparse.Namespace, view: View) -> Source:
+    return multi_object(path, view, args.max_objects)
+
+
+def _clevrer(path: str, args: argparse.Namespace, view: View) -> Source:
+    return clevrer(path, view, args.stride)
+
+
+def _rnem(path: str, args: argparse.Namespace, view: View) -> Source:
+    return rnem(path, args.part, view)
+
+
+def _media(path: str, args: argparse.Namespace, view: View) -> Source:
+    return media(path, view, args.steps, args.stride)
+
+
 FORMATS: dict[str, tuple[str, Callable[[str, argparse.Namespace, View], Source]]] = {
     'bag': ('a ROS 2 bag (sqlite3 or MCAP)', _bag),
     'lerobot': ('a LeRobotDataset, version 2.x or 3.0', _lerobot),
-    'multi-object': ("a TFRecord file of DeepMind's Multi-Object Datasets",
-                     lambda path, args, view: multi_object(path, view, args.max_objects)),
-    'clevrer': ('videos and annotations of CLEVRER', lambda path, args, view: clevrer(path, view, args.stride)),
-    'rnem': ('an HDF5 file of R-NEM', lambda path, args, view: rnem(path, args.part, view)),
-    'media': ('a folder of videos, of folders of images, or of images',
-              lambda path, args, view: media(path, view, args.steps, args.stride)),
+    'multi-object': ("a TFRecord file of DeepMind's Multi-Object Datasets", _multi_object),
+    'clevrer': ('videos and annotations of CLEVRER', _clevrer),
+    'rnem': ('an HDF5 file of R-NEM', _rnem),
+    'media': ('a folder of videos, of folders of images, or of images', _media),
 }
-"""Formats that are read: what they are, and their loader."""
+"""Formats that are read: what they are, and their loader (a function that workers can be given)."""
 
 
 def detect(path: Path) -> str:
@@ -119,6 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument('--format', choices=list(FORMATS), help='of PATH (default: found out)')
     convert.add_argument('--size', type=int, help='scale the centre square to this side, pixels')
     convert.add_argument('--crop', type=int, nargs=4, metavar=('LEFT', 'TOP', 'WIDTH', 'HEIGHT'), help='pixels')
+    convert.add_argument('--workers', type=int, default=1, help='processes that read several PATHs at once')
+    convert.add_argument('--ray', default='', metavar='ADDRESS', help='spread them over a Ray cluster: its address, or '
+                         'auto, or local')
     convert.add_argument('--limit', type=int, help='most episodes')
     convert.add_argument('--steps', type=int, help='bag, lerobot, media: frames in an episode')
     convert.add_argument('--stride', type=int, default=1, help='clevrer, media: keep every so manieth frame')
@@ -186,9 +206,17 @@ def run_convert(args: argparse.Namespace) -> int:
         left_out = write_lerobot(paths[0], args.out, args.fps, args.task)
         print(args.out + (f', without {", ".join(left_out)}' if left_out else ''))
         return 0
-    view = View(tuple(args.crop) if args.crop else None, args.size)
-    source = together([FORMATS[name][1](path, args, view) for path in paths])
-    count = save(source, args.out, args.limit)
+    if args.workers < 1:
+        raise InputError('--workers', 'at least 1', args.workers)
+    view, load = View(tuple(args.crop) if args.crop else None, args.size), FORMATS[name][1]
+    with contextlib.ExitStack() as stack:
+        if len(paths) > 1 and (args.workers > 1 or args.ray):
+            read = Path(f'{args.out}.read')
+            stack.callback(shutil.rmtree, read, ignore_errors=True)
+            source = together(spread(load, paths, args, view, read))
+        else:
+            source = together([load(path, args, view) for path in paths])
+        count = save(source, args.out, args.limit)
     for note in source.notes:
         print(note if len(paths) > 1 else f'{paths[0]}: {note}', file=sys.stderr)
     print(f'{args.out}: {count} episodes')
