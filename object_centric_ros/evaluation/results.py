@@ -119,8 +119,9 @@ def setting(values: dict[str, Any], runs: int) -> str:
     record, data, settings = (values.get(k, {}) for k in ('record', 'data', 'settings'))
     words = []
     if 'steps' in record:
+        cpu = f' ({record["cpu_minutes"]} CPU min)' if 'cpu_minutes' in record else ''
         words.append(f'trained on {record.get("episodes", "?"):,} episodes, {record["steps"]:,} steps, '
-                     f'{record.get("minutes", "?")} min, {record.get("device", "?")}')
+                     f'{record.get("minutes", "?")} min{cpu}, {record.get("device", "?")}')
     if data:
         words.append(f'{data.get("episodes", "?")} test episodes (seed {data.get("seed", "none")})')
     if settings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.cycle import ModelConfig
 from object_centric_ros.models.parts import PartsConfig
@@ -91,6 +93,7 @@ class TrainingConfig:
         precision: 'bfloat16' (autocast) or 'float32'.
         channels_last: memory layout of weights and images.
         compile: torch.compile of the model's parts; worth its minutes on a GPU, hardly on a CPU.
+        compile_backend: of torch.compile; 'aot_eager' needs no compiler of C++ or for the GPU, and is no faster.
         workers: processes that read data ahead, for each training process; 0 = read when needed.
         object_height: height of the plane (m) on which pick and place points are projected into the image.
         validate_every, checkpoint_every: seconds.
@@ -108,6 +111,7 @@ class TrainingConfig:
     precision: str = 'bfloat16'
     channels_last: bool = True
     compile: bool = False
+    compile_backend: str = 'inductor'
     workers: int = 1
     object_height: float = 0.03
     validate_every: float = 180.0
@@ -119,6 +123,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.precision not in ('bfloat16', 'float32'):
             raise InputError('precision', 'bfloat16 or float32', self.precision)
+        if self.compile and self.compile_backend not in torch.compiler.list_backends(exclude_tags=()):
+            raise InputError('compile_backend', f'one of {torch.compiler.list_backends(exclude_tags=())}',
+                             self.compile_backend)
         if self.optimiser not in ('adam', 'rmsprop'):
             raise InputError('optimiser', 'adam or rmsprop', self.optimiser)
         if min(self.workers, self.validate_steps) < 0 or self.validation_episodes < 1 or self.diverged <= 0:

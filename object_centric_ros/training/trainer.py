@@ -30,7 +30,7 @@ from object_centric_ros.training.processes import Processes
 from object_centric_ros.training.runlog import RunLog, slot_rows
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.state import load_state, save_state
-from object_centric_ros.training.watch import Diverged, Watch, not_finite
+from object_centric_ros.training.watch import Diverged, StepClock, Watch, not_finite
 
 OPTIMISERS: dict[str, Any] = {'adam': torch.optim.Adam, 'rmsprop': torch.optim.RMSprop}
 LOG_EVERY = 50
@@ -78,13 +78,14 @@ class Trainer:
                 raise InputError(f'checkpoint {initial}', "the configuration's tensors", e) from e
         if config.compile:
             for part in self.model.children():
-                part.compile()
+                part.compile(backend=config.compile_backend)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == 'bfloat16')
-        self.progress: dict[str, Any] = {'stage': 0, 'step': 0, 'seconds': 0.0, 'stage_seconds': 0.0, 'steps': 0}
+        self.progress: dict[str, Any] = {'stage': 0, 'step': 0, 'seconds': 0.0, 'stage_seconds': 0.0, 'steps': 0,
+                                         'cpu_seconds': 0.0, 'looked': -1}
         self.optimiser = self._optimiser()
         self.state_path, self.best_path = (os.path.join(folder, f'{n}.safetensors') for n in ('state', 'best'))
         if os.path.exists(self.state_path):
-            self.progress = load_state(self.state_path, self.model, self.optimiser)
+            self.progress |= load_state(self.state_path, self.model, self.optimiser)
         self.watch = Watch(**self.progress.get('watch', {}))
         self.loader: SequenceLoader | None = None
         self.batches: Iterator[Item] | None = None
@@ -143,6 +144,7 @@ class Trainer:
         total, key = (stage.steps, 'step') if stage.steps else (seconds, 'stage_seconds')
         self.log.open_bar(stage.objective, total, self.progress[key], 'step' if stage.steps else 's')
         last_save = last_validation = last_log = time.monotonic()
+        step_clock = StepClock()
         while True:
             # the first process's clock and anybody's wish to stop are everybody's
             clock = self.progress['stage_seconds'] / seconds if self.processes.first else 0.0
@@ -154,11 +156,12 @@ class Trainer:
             self.stop = bool(asked)
             if done >= 1 or self.stop:
                 break
-            began = time.monotonic()
+            began, cpu = time.monotonic(), time.process_time()
             loss, terms = self.step(stage, done)
-            spent = time.monotonic() - began
+            spent = step_clock.take(time.monotonic() - began)
             self.progress['stage_seconds'] += spent
             self.progress['seconds'] += spent
+            self.progress['cpu_seconds'] += time.process_time() - cpu
             self.log.advance(self.progress[key])
             if self.progress['step'] % LOG_EVERY == 0:
                 now = time.monotonic()
@@ -175,6 +178,8 @@ class Trainer:
                 last_validation = time.monotonic()
                 if ended:
                     break
+        if not self.stop and self.progress['looked'] != self.progress['steps']:
+            self._held_out(stage)
         self.log.close_bar()
 
     def _rate(self, stage: Stage, done: float) -> None:
@@ -264,14 +269,15 @@ class Trainer:
         return result
 
     def _held_out(self, stage: Stage) -> bool:
-        """Take the stage's loss on held-out episodes; whether the stage has to end, with the best weights."""
-        if not stage.patience:
+        """Take the loss on held-out episodes, keep the best weights; whether the stage has to end, with those."""
+        if stage.objective == 'dynamics':
             return False
+        self.progress['looked'] = self.progress['steps']
         loss = self.processes.from_first(self.held_out_loss(stage) if self.processes.first else 0.0)
         best, ended = self.watch.validated(loss, stage.patience, stage.plateau)
         self._log({'loss': loss, 'best': self.watch.best}, 'held_out')
         if best and self.processes.first:
-            save_model(self.best_path, self.model, self.record())
+            save_model(self.best_path, self.model, self.record({'held_out_loss': loss}))
         self.processes.gather(None)  # now the file is there for all
         if ended:
             self.model.load_state_dict(load_model(self.best_path)[0].state_dict())
@@ -298,7 +304,8 @@ class Trainer:
         """How these weights came to be; written into the model file and beside it."""
         camera = next((store.camera for store in self.data.stores if 'camera' in store.meta), None)
         return {'version': __version__, 'training': to_mapping(self.config), 'steps': self.progress['steps'],
-                'minutes': round(self.progress['seconds'] / 60, 1), 'device': self._device_name(),
+                'stage': self.progress['stage'], 'minutes': round(self.progress['seconds'] / 60, 1),
+                'cpu_minutes': round(self.progress['cpu_seconds'] / 60, 1), 'device': self._device_name(),
                 'processes': self.processes.count, 'threads': torch.get_num_threads(), 'torch': torch.__version__,
                 'episodes': len(self.data), 'data': self.data.facts, 'validation': result or {}
                 } | ({'camera': camera.to_dict()} if camera else {})

@@ -1,8 +1,9 @@
-"""What a stage is watched for: numbers that are not finite, a loss that runs away, a held-out loss that stays."""
+"""What a stage is watched for: numbers that are not finite, a loss that runs away, a held-out loss, its time."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import Any
@@ -14,6 +15,8 @@ from object_centric_ros.models.cycle import Terms
 
 WINDOW = 50
 """Steps whose losses are compared."""
+HALT = 20.0
+"""A step that took so many times the usual one was halted from outside."""
 
 
 class Diverged(RuntimeError):
@@ -70,16 +73,29 @@ class Watch:
         return median(b['loss'] for b in self.begun)
 
     def validated(self, loss: float, patience: int, plateau: float) -> tuple[bool, bool]:
-        """Take a held-out loss: whether it is the lowest so far, and whether the stage has to end."""
+        """Take a held-out loss: whether it is the lowest so far, whether the stage has to end (patience 0: never)."""
         if loss < self.best:
             self.best, self.waited = loss, 0
             return True, False
         self.waited += 1
-        if self.waited < patience:
+        if not patience or self.waited < patience:
             return False, False
         if plateau:
             self.factor, self.waited = self.factor / plateau, 0
         return False, not plateau
+
+
+class StepClock:
+    """Time spent on training, without halts: a suspended process, a machine that slept."""
+
+    def __init__(self) -> None:
+        self.recent: deque[float] = deque(maxlen=WINDOW)
+
+    def take(self, seconds: float) -> float:
+        """What counts of a step that took so long: all of it, or the median of the last steps where it was halted."""
+        usual = median(self.recent) if len(self.recent) >= 10 else math.inf
+        self.recent.append(seconds)
+        return usual if seconds > HALT * usual else seconds
 
 
 def not_finite(model: nn.Module, loss: Tensor, terms: list[Terms]) -> str:

@@ -23,7 +23,7 @@ from object_centric_ros.training import trainer as module
 from object_centric_ros.training.runlog import read_log
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.trainer import Trainer
-from object_centric_ros.training.watch import WINDOW, Diverged, Watch
+from object_centric_ros.training.watch import WINDOW, Diverged, StepClock, Watch
 
 
 def stop_after(run: Trainer, steps: int) -> Trainer:
@@ -53,7 +53,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(workers: int, tmp_path: P
     for steps in (2, 5, 7, 10):
         assert stop_after(make_run(tmp_path, 'parts', **settings), steps).run() == {}
     assert make_run(tmp_path, 'parts', **settings).run() == expected
-    assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole') and len(losses(tmp_path / 'parts')) == 19
+    assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole') and len(losses(tmp_path / 'parts')) == 23
     whole, parts = (load_model(tmp_path / name / 'model.safetensors')[0].state_dict() for name in ('whole', 'parts'))
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
@@ -160,6 +160,41 @@ def test_early_stopping_ends_with_the_best_weights(tmp_path: Path, monkeypatch: 
     model, record = load_model(tmp_path / 'run' / 'model.safetensors')
     assert torch.equal(next(model.parameters()), kept[1]) and record['steps'] == 20
     assert [e['best'] for e in read_log(tmp_path / 'run') if e['kind'] == 'held_out'] == [3, 2, 2, 2]
+
+
+def test_best_and_newest_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without patience, and also where the stage ends between two validations."""
+    run = make_run(tmp_path, stages=(Stage('frames', steps=12, batch=2),), validate_steps=5)
+    given = iter([3.0, 2.0, 2.5])
+    kept: list[torch.Tensor] = []
+
+    def held_out(stage: Stage) -> float:
+        kept.append(next(run.model.parameters()).detach().clone())
+        return next(given)
+    monkeypatch.setattr(run, 'held_out_loss', held_out)
+    assert run.run() and run.progress['steps'] == 12 and len(kept) == 3
+    (best, record), (newest, _) = (load_model(tmp_path / 'run' / f'{n}.safetensors') for n in ('best', 'model'))
+    assert record['steps'] == 10 and record['validation'] == {'held_out_loss': 2.0}
+    assert torch.equal(next(best.parameters()), kept[1]) and torch.equal(next(newest.parameters()), kept[2])
+
+
+def test_halts_are_no_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = StepClock()
+    assert [clock.take(s) for s in (50.0, *[1.0] * 9)] == [50.0, *[1.0] * 9]  # too few to know what is usual
+    assert clock.take(3600.0) == 1 and clock.take(19.0) == 19
+    assert [clock.take(100.0) for _ in range(60)][-1] == 100  # not a halt: steps take longer now
+    run = make_run(tmp_path, stages=(Stage('frames', steps=15, batch=2),))
+    now, step = [0.0], run.step
+    monkeypatch.setattr(module.time, 'monotonic', lambda: now[0])
+
+    def halted(stage: Stage, done: float) -> tuple:
+        now[0] += 1000.0 if run.progress['step'] == 12 else 2.0
+        return step(stage, done)
+    run.step = halted  # type: ignore[method-assign]
+    run.deadline = math.inf
+    run.run()
+    record = load_model(tmp_path / 'run' / 'model.safetensors')[1]
+    assert run.progress['seconds'] == 30 and record['minutes'] == 0.5 and run.progress['cpu_seconds'] > 0
 
 
 def test_plateau_lowers_the_rate_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,11 +131,28 @@ def test_mixed_precision_is_near_the_full_one(tmp_path: Path) -> None:
     assert mixed != full and mixed == pytest.approx(full, rel=0.02)
 
 
+def test_compiled_parts_learn_the_same(tmp_path: Path) -> None:
+    """With a backend that needs no compiler; the weights keep their names."""
+    plain = paper_run(tmp_path, 'rnem', 'rnn_em', 'plain')
+    expected = take_steps(plain, 3)
+    run = make_run(tmp_path, 'compiled', plain.config.model, plain.config.stages, clip=5.0, compile=True,
+                   compile_backend='aot_eager')
+    losses = take_steps(run, 3)
+    assert losses[0] == pytest.approx(expected[0], rel=1e-4)
+    assert losses == pytest.approx(expected, rel=2e-2)  # Adam makes much of rounding in small gradients
+    assert expected[2] < 0.97 * expected[0]
+    assert all(part._compiled_call_impl is not None for part in run.model.children())
+    assert run.model.state_dict().keys() == plain.model.state_dict().keys()
+    with pytest.raises(InputError, match=r'compile_backend: expected one of .*inductor.*, got fast'):
+        TrainingConfig(compile=True, compile_backend='fast')
+
+
 def test_log_and_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path, stages=(Stage('frames', steps=100, batch=2),), validate_steps=50).run()
     entries = read_log(tmp_path / 'run')
     assert [(e['kind'], e['step']) for e in entries] == [
-        ('train', 50), ('validation', 50), ('train', 100), ('validation', 100), ('validation', 100)]
+        ('train', 50), ('validation', 50), ('held_out', 50), ('train', 100), ('validation', 100), ('held_out', 100),
+        ('validation', 100)]
     assert {'loss', 'nll', 'kl', 'mse', 'rate', 'steps_per_second', 'seconds'} <= set(entries[0])
     assert 'frames: 100%' in capsys.readouterr().err
 
