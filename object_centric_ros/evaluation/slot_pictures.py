@@ -13,6 +13,8 @@ from object_centric_ros.evaluation.disentangle import moved
 from object_centric_ros.evaluation.pictures import Image, label_picture
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.cycle import CycleModel
+from object_centric_ros.models.interaction import Interactions
+from object_centric_ros.models.relational import RelationalInteraction
 from object_centric_ros.models.slot_attention import SlotAttention
 
 Row = tuple[str, list[Image | None]]
@@ -55,25 +57,34 @@ def generator_of(film: Film, seed: int = 0) -> torch.Generator:
 
 @torch.no_grad()
 def slots_over_time(model: CycleModel, film: Film, frames: int = 8) -> list[Row]:
-    """Rows of the first frames: image, reconstruction, segments, truth, attention where the model has it, each slot."""
+    """Rows of the first frames: image, reconstruction, segments, truth, each slot, attention where the model has it.
+
+    Attention to pixels is a map of its own. Of attention between slots (R-NEM, OP3) the map of a slot shows the others,
+    where they were in the frame before, as bright as the prediction of this slot weighs them; white is all.
+    """
     belief: Belief | None = None
+    masks = torch.zeros(0)
     columns: list[list[Image | None]] = []
-    count = min(frames, film.images.shape[1])
+    count, slots = min(frames, film.images.shape[1]), model.config.slots
     for t in range(count):
         image, action = film.images[:, t], None
         if belief is not None:
             action = film.actions[:, t - 1]
-            belief = model.predict(belief, action)
+            with Relations(model) as relations:
+                belief = model.predict(belief, action)
         with Attention(model) as attention:
             belief = model.infer(image, belief, None, action, generator_of(film))
         scene = model.scene(belief)
         column: list[Image | None] = [as_picture(image[0]), as_picture(scene.image[0]), segments(scene)]
         column.append(None if film.labels is None else label_picture(film.labels[t].astype(np.uint16)))
         column += [as_picture(m * c) for m, c in zip(scene.masks[0][:, None], scene.colours[0], strict=True)]
-        columns.append(column + [heat(m) for m in attention.maps()])
-    slots = model.config.slots
+        seen: list[Image | None] = [heat(m) for m in attention.maps()]
+        related = [as_picture(m[None]) for m in relations.maps(masks)] if t else []
+        columns.append([*column, *(seen or [None] * slots), *related])
+        masks = scene.masks[0] * ~scene.empty[0] if scene.empty is not None else scene.masks[0]
     names = ['image', 'reconstruction', 'segments', 'true labels', *(f'slot {k}' for k in range(slots)),
-             *(f'attention of slot {k}' for k in range(slots))]
+             *(f'attention of slot {k}' for k in range(slots)), *(f'acting on slot {k}' for k in range(slots)),
+             'acted on by the action']
     rows = [(name, [c[i] if i < len(c) else None for c in columns]) for i, name in enumerate(names)]
     return [row for row in rows if any(image is not None for image in row[1])]
 
@@ -156,6 +167,8 @@ class Attention:
 
     def _keep(self, part: nn.Module, inputs: Sequence[object], output: object) -> None:
         last = output[-1] if isinstance(output, tuple) and len(output) > 1 else None
+        if isinstance(part, RelationalInteraction):
+            return  # between slots, not over a grid
         if isinstance(last, Tensor) and last.dim() == 3 and last.shape[1] == self.model.config.slots and \
                 round(last.shape[2] ** 0.5) ** 2 == last.shape[2] and bool((last >= 0).all()):
             self.found = last
@@ -166,3 +179,37 @@ class Attention:
             return []
         side = round(self.found.shape[2] ** 0.5)
         return list(self.found[0].detach().float().unflatten(1, (side, side)))
+
+
+class Relations:
+    """Keeps how much a model's prediction of a slot weighs each other slot, and how much each slot the action."""
+
+    def __init__(self, model: CycleModel) -> None:
+        self.model = model
+        self.between: Tensor | None = None
+        self.action: Tensor | None = None
+
+    def __enter__(self) -> Relations:
+        self.handles = [p.register_forward_hook(self._keep) for p in self.model.modules() if p is not self.model]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _keep(self, part: nn.Module, inputs: Sequence[object], output: object) -> None:
+        last = output[-1] if isinstance(output, tuple) else None
+        if isinstance(part, RelationalInteraction) and part.attention is not None and isinstance(last, Tensor):
+            self.between = last[0]
+        elif isinstance(last, Interactions):
+            weight = last.attention[0]
+            k = len(weight)
+            among = ~torch.eye(k, dtype=torch.bool, device=weight.device)
+            self.between = weight.new_zeros(k, k).masked_scatter(among, weight)
+            self.action = None if last.action_attention is None else last.action_attention[0]
+
+    def maps(self, masks: Tensor) -> list[Tensor]:
+        """For each slot [H, W] in [0, 1]: the others [K, H, W] by their weights; then all of them by the action's."""
+        weights = [] if self.between is None else [self.between]
+        weights += [] if self.action is None else [self.action[None]]
+        return [m for w in weights for m in torch.einsum('ij,jhw->ihw', w.float(), masks.float())]

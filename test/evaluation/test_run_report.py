@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import SMALL, small
+from small_models import SMALL, action_for, small, warm
 from small_runs import paper_run
 
 from object_centric_ros.cli import main
@@ -16,6 +16,7 @@ from object_centric_ros.evaluation.charts import Series, line_chart
 from object_centric_ros.evaluation.run_report import films
 from object_centric_ros.evaluation.slot_pictures import (
     Attention,
+    Relations,
     as_picture,
     refinement_steps,
     roll_out,
@@ -34,6 +35,7 @@ def test_report_of_any_model(name: str, tmp_path: Path, capsys: pytest.CaptureFi
         assert heading in page
     assert not re.search(r'(src|href)="(?!data:)', page) and '<script' not in page
     assert ('attention of slot 0' in page) == (name in ('efficientmorl', 'parts', 'slot_attention'))
+    assert ('acting on slot 0' in page) == (name in ('rnem', 'op3'))
 
 
 def test_pictures_show_what_the_model_makes(tmp_path: Path) -> None:
@@ -61,6 +63,27 @@ def test_attention_is_what_the_part_returned() -> None:
         _, told = model.attend(slots, model.encode(images))  # type: ignore[operator]
     assert torch.equal(torch.stack(attention.maps()).flatten(1), told[0])
     assert 'attend' not in vars(model)
+
+
+@pytest.mark.parametrize(('name', 'variant'), [('rnem', 'r_nem'), ('op3', 'paper')])
+def test_relations_are_the_weights_of_the_prediction(name: str, variant: str) -> None:
+    """The map of a slot is the sum of the others' masks by its weights; what is weighed by nobody is black."""
+    model = small(name, variant)
+    belief, told = warm(model, 1), action_for(model, 1)
+    masks = torch.eye(3)[:, :, None].expand(3, 3, 2)  # slot j has row j
+    with Relations(model) as relations, torch.no_grad():
+        model.predict(belief, told)
+    maps = relations.maps(masks)
+    assert len(maps) == (3 if told is None else 4) and not any(p._forward_hooks for p in model.modules())
+    with torch.no_grad():
+        if name == 'rnem':
+            _, weight = model.interaction(model.cell.state(belief.mean))  # type: ignore[operator, union-attr]
+            assert torch.allclose(torch.stack(maps)[..., 0], weight[0])
+        else:
+            found = model.dynamics(model.latents(belief), told)[1]  # type: ignore[operator]
+            assert torch.allclose(maps[1][[0, 2], 0], found.attention[0, 1])
+            assert torch.allclose(maps[3][:, 0], found.action_attention[0])
+    assert all(maps[k][k].abs().max() == 0 for k in range(3))
 
 
 def test_charts_below_zero() -> None:
