@@ -32,10 +32,9 @@ def spread(load: Loader, paths: Sequence[str], args: argparse.Namespace, view: V
     jobs: list[Job] = [(load, str(Path(path).absolute()), args, view, folder.absolute() / f'{n:08d}.h5')
                        for n, path in enumerate(paths)]
     with start_workers(min(args.workers, len(jobs)), args.ray) as pool:
-        sources = []
-        for job, (meta, notes, any_) in zip(jobs, pool.imap(_convert, jobs), strict=True):
-            sources.append(Source(meta, _stored(job[4]) if any_ else iter(()), notes))
-    return sources
+        done = pool.map(_convert, jobs, chunksize=1)  # not imap, which hands out errors as results in Ray's pool
+    return [Source(meta, _stored(job[4]) if any_ else iter(()), notes)
+            for job, (meta, notes, any_) in zip(jobs, done, strict=True)]
 
 
 def _convert(job: Job) -> Done:
