@@ -23,6 +23,7 @@ COMMANDS = {
     'bench-data': ('evaluation.bench_data', 'measure how fast episodes are made, and bags read'),
     'benchmark': ('evaluation.benchmark', 'build goals: the planning benchmarks of the papers'),
     'import': ('importing', 'convert a published checkpoint'),
+    'replay': ('nodes.replay', 'run perception over a bag, into a bag of results'),
     'goal': ('nodes.send_goal', 'see the entities of running nodes, and have a goal built'),
     'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }

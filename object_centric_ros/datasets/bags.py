@@ -98,8 +98,8 @@ def bag(path: str | os.PathLike[str], options: BagOptions | None = None, view: V
         pose: rotation [3, 3] (optical frame to work_plane) and position [3] (m) of the camera, for the metadata.
     """
     folder, options, view = Path(path), options or BagOptions(), view or View()
-    with _open(folder) as reader:
-        topic = _topic(reader, options.images, (IMAGE, COMPRESSED), folder, needed=True)
+    with open_bag(folder) as reader, readable(folder):
+        topic = find_topic(reader, options.images, (IMAGE, COMPRESSED), folder, needed=True)
         assert topic is not None
         recording = _scan(reader, topic, options, folder)
     notes = _gaps(recording)
@@ -127,8 +127,8 @@ def bag(path: str | os.PathLike[str], options: BagOptions | None = None, view: V
 def transitions(path: str | os.PathLike[str], options: BagOptions | None = None) -> list[bool]:
     """Success of each executed action of a bag that has an image before it and one after: what episodes are made of."""
     folder, options = Path(path), options or BagOptions()
-    with _open(folder) as reader:
-        topic = _topic(reader, options.images, (IMAGE, COMPRESSED), folder, needed=True)
+    with open_bag(folder) as reader, readable(folder):
+        topic = find_topic(reader, options.images, (IMAGE, COMPRESSED), folder, needed=True)
         assert topic is not None
         recording = _scan(reader, topic, options, folder)
     return [recording.actions[k][-1] for _, done in _between_actions(recording, options, []) for k in done]
@@ -137,23 +137,31 @@ def transitions(path: str | os.PathLike[str], options: BagOptions | None = None)
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def _open(folder: Path) -> Iterator[AnyReader]:
-    """The open bag; whatever is wrong with it is an InputError that names it."""
+def open_bag(folder: Path) -> Iterator[AnyReader]:
+    """The open bag, or an InputError that names it."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for text in (PACKAGE.parent / 'msg', *(p / 'share/object_centric_ros/msg' for p in PACKAGE.parents)):
         if (text / 'ExecutedAction.msg').is_file():  # for bags of before messages' definitions were kept in them
             store.register(get_types_from_msg((text / 'ExecutedAction.msg').read_text(), ACTION))
             break
+    with contextlib.ExitStack() as stack:
+        with readable(folder):
+            reader = stack.enter_context(AnyReader([folder], default_typestore=store))
+        yield reader
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong in here while a bag is read becomes an InputError that names it."""
     try:
-        with AnyReader([folder], default_typestore=store) as reader:
-            yield reader
+        yield
     except InputError:
         raise
     except Exception as e:  # rosbags lets through what its parsers and decompressors raise
         raise InputError(f'{folder}', 'a bag: a folder with metadata.yaml, or an .mcap or .db3 file', e) from e
 
 
-def _topic(reader: AnyReader, name: str, types: tuple[str, ...], folder: Path, needed: bool = False
+def find_topic(reader: AnyReader, name: str, types: tuple[str, ...], folder: Path, needed: bool = False
            ) -> Connection | None:
     """The connection of a topic by its name, or the only one of these types."""
     fitting = [c for c in reader.connections if c.msgtype in types]
@@ -187,8 +195,8 @@ def _read(reader: AnyReader, data: bytes, kind: str) -> Any:
 
 
 def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Path) -> Recording:
-    joints = _topic(reader, options.joints, (JOINTS,), folder)
-    actions = None if options.rate else _topic(reader, options.actions, (ACTION,), folder)
+    joints = find_topic(reader, options.joints, (JOINTS,), folder)
+    actions = None if options.rate else find_topic(reader, options.actions, (ACTION,), folder)
     info = next((c for c in reader.connections if c.msgtype == INFO and
                  c.topic.rpartition('/')[0] == images.topic.rpartition('/')[0]), None)
     wanted = [c for c in (images, joints, actions, info) if c is not None]
@@ -318,7 +326,7 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
     left = {int(recording.stamps[i]): i for images, _ in plans for i in images}
     uses = np.bincount([i for images, _ in plans for i in images], minlength=len(recording.stamps))
     pictures: dict[int, NDArray[np.uint8]] = {}
-    with _open(folder) as reader:
+    with open_bag(folder) as reader, readable(folder):
         connection = next(c for c in reader.connections if c.topic == topic)
         ready = 0
         for _, recorded, data in reader.messages([connection]):
