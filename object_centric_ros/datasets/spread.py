@@ -10,7 +10,7 @@ from typing import Any
 
 from object_centric_ros.datasets.episodes import Arrays, EpisodeStore
 from object_centric_ros.datasets.sources import Source, View, save
-from object_centric_ros.simulation.generate import start_workers
+from object_centric_ros.datasets.workers import start_workers
 
 Loader = Callable[[str, argparse.Namespace, View], Source]
 Job = tuple[Loader, str, argparse.Namespace, View, Path]

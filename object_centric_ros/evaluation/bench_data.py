@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from object_centric_ros.datasets.workers import start_workers
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.bench_bags import KINDS, TARGET, measure_bag
 from object_centric_ros.evaluation.goal_pictures import MAX_ERROR, MIN_IOU, goal_files, likenesses
 from object_centric_ros.evaluation.tables import text_table
-from object_centric_ros.simulation.generate import find_world, generate, start_workers
+from object_centric_ros.simulation.generate import find_world, generate
 
 
 @dataclass(frozen=True)

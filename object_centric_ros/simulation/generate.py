@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import multiprocessing
 import os
 import re
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from object_centric_ros.config import from_mapping, to_mapping
 from object_centric_ros.datasets.episodes import EpisodeStore, join, parts_folder, plain, same_meta, write_part
 from object_centric_ros.datasets.layout import STANDARD
+from object_centric_ros.datasets.workers import start_workers
 from object_centric_ros.errors import InputError
 from object_centric_ros.simulation.worlds import WORLDS, World
 
@@ -121,31 +120,6 @@ def _run(jobs: list[tuple], workers: int, ray: str) -> Iterator[int]:
         return
     with start_workers(min(workers, len(jobs)), ray) as pool:
         yield from pool.imap(_make_part, jobs)
-
-
-def start_workers(count: int, ray: str = '') -> Pool:
-    """Processes that make episodes. None of them draws pictures with more than one thread.
-
-    Args:
-        ray: where they run: '' on this machine; the address of a Ray cluster, ``auto`` for that of this machine, or
-            ``local`` for a new one on it. All machines of a cluster must see the folder that is written.
-
-    Raises:
-        InputError: no Ray, or no such cluster.
-    """
-    if ray:
-        try:
-            from ray.util.multiprocessing import Pool as RayPool
-            return RayPool(count, _draw_with_one_thread, ray_address=ray)
-        except ImportError as e:
-            raise InputError('--ray', "Ray (pip install '.[ray]')", 'none') from e
-        except (ConnectionError, ValueError) as e:
-            raise InputError('--ray', 'the address of a Ray cluster, auto or local', ray) from e
-    return multiprocessing.get_context('spawn').Pool(count, _draw_with_one_thread)
-
-
-def _draw_with_one_thread() -> None:
-    os.environ.setdefault('LP_NUM_THREADS', '0')  # of Mesa's software renderer
 
 
 def _usable(path: Path, meta: dict[str, Any]) -> bool:
