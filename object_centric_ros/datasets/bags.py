@@ -183,7 +183,7 @@ def header_stamp(data: bytes, recorded: int) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds) or recorded
 
 
-def _read(reader: AnyReader, data: bytes, kind: str) -> Any:
+def read_message(reader: AnyReader, data: bytes, kind: str) -> Any:
     """A message; what `rclpy.serialization` writes may have some bytes too many at its end."""
     try:
         return reader.deserialize(data, kind)
@@ -210,7 +210,7 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
             continue
         if connection is info and found.info is not None:
             continue
-        message = _read(reader, data, connection.msgtype)
+        message = read_message(reader, data, connection.msgtype)
         if connection is joints:
             moved.append((stamp, list(message.name), np.asarray(message.position, float)))
         elif connection is actions:
@@ -334,7 +334,7 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
             if index is None:
                 continue
             try:
-                pictures[index] = view.image(decode_image(_read(reader, data, connection.msgtype)))
+                pictures[index] = view.image(decode_image(read_message(reader, data, connection.msgtype)))
             except InputError as e:
                 raise InputError(f'{folder}: {topic}: {e.what}', e.expected, e.got) from e
             while ready < len(plans) and all(i in pictures for i in plans[ready][0]):
