@@ -18,14 +18,19 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.planning.assignment import PAIRINGS
 from object_centric_ros.planning.blocks_inference import Explained, Inference
-from object_centric_ros.planning.blocks_picks import Picks
+from object_centric_ros.planning.blocks_picks import Grasps, Picks
+from object_centric_ros.planning.blocks_places import Places, Standing, Targets
 from object_centric_ros.planning.blocks_rollout import Rollout, looks, pictures
 from object_centric_ros.planning.cem import Floats, Found, Ints, SearchConfig, Space, optimise
-from object_centric_ros.planning.costs import COSTS
+from object_centric_ros.planning.costs import COSTS, Pictures, unhidden
 
 SPACES = ('entity', 'xy')
-BLOCKED = 0.2
-"""A goal entity's place is taken where another thing covers this part of its mask."""
+AGREE = 0.5
+"""The model's place and that of the goal's ray are averaged when they are closer than this."""
+NOISE = 0.12
+"""Standard deviation of first draws around places worth trying."""
+ANYWHERE = 0.1
+"""Weight of places anywhere, beside those worth trying, which together have one for a thing of the right colour."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class PickPlaceConfig:
         strides: resolution of all candidates, and of the elites.
         gain: a plan must lower the cost by this much, and by as much again for each entity in place that it moves.
         holds: the largest cost at which a goal entity is in place.
-        near: it also is where its mask's centre is that close to its goal's (pixels),
+        near: it also is where its ray meets the table that close to its goal's (on both axes),
         alike: and its mean colour that close (L2 over channels).
     """
 
@@ -54,7 +59,7 @@ class PickPlaceConfig:
     strides: tuple[int, int] = (4, 2)
     gain: float = 0.1
     holds: float = 0.25
-    near: float = 2.0
+    near: float = 0.4
     alike: float = 0.12
 
     def __post_init__(self) -> None:
@@ -106,13 +111,12 @@ class PickPlacePlanner:
     Args:
         inference: of both pictures, with the model that predicts.
         workspace: ((x0, x1), (y0, y1)) of picks and places.
-        camera: of the pictures, for picks at mask centroids; height: plane of block centres.
+        camera: of the pictures; height: of the centre of a block on the table, half its width.
         config: search and costs.
     """
 
     def __init__(self, inference: Inference, workspace: tuple[tuple[float, float], tuple[float, float]],
-                 camera: PinholeCamera | None = None, height: float = 0.0, config: PickPlaceConfig | None = None
-                 ) -> None:
+                 camera: PinholeCamera, height: float, config: PickPlaceConfig | None = None) -> None:
         self.config = config or PickPlaceConfig()
         if inference.model.action_format != 'pick_place_xy':
             raise InputError('model', 'OP3 with actions (pick x, y, place x, y)', inference.model.action_format)
@@ -120,6 +124,7 @@ class PickPlacePlanner:
         self.low, self.high = (np.array([bounds[i] for bounds in workspace], float) for i in (0, 1))
         self.picks = Picks(self.model, workspace, camera, height, self.config.picks)
         self.rollout = Rollout(self.model, self.config.strides)
+        self.places = Places(camera.square(self.model.config.image_size), height, self.low, self.high)
 
     def costs(self, now: Explained, goal: Explained) -> tuple[Floats, Ints, NDArray[np.bool_]]:
         """The scene as it is, at full resolution: cost of each goal entity [G], its partner [G] (-1: none), and whether
@@ -128,10 +133,11 @@ class PickPlacePlanner:
         distances = COSTS[self.config.cost](wanted, there).cpu().numpy()
         partner = PAIRINGS[self.config.pairing](distances, 1.0)[1][0]
         each = np.array([1.0 if e < 0 else float(distances[0, g, e]) for g, e in enumerate(partner)])
-        (centres, shades), (centres2, shades2) = looks(wanted), looks(there)
-        c = self.config
-        close = np.linalg.norm(centres - centres2[partner], axis=1) <= c.near
-        close &= np.linalg.norm(shades - shades2[partner], axis=1) <= c.alike
+        # Of a thing only what would be seen of it in the goal counts: others may be meant to stand before or on it.
+        seen = Pictures(there.masks[:, partner] * unhidden(wanted), there.colours[:, partner])
+        (centres, shades), (centres2, shades2), c = looks(wanted), looks(seen), self.config
+        close = self.places.close(centres, centres2, c.near)
+        close &= np.linalg.norm(shades - shades2, axis=1) <= c.alike
         return each, partner, (partner >= 0) & ((each <= c.holds) | close)
 
     @torch.no_grad()
@@ -149,105 +155,135 @@ class PickPlacePlanner:
         each, partner, held = self.costs(now, goal)
         if held.all():
             return self._nothing(now, started, True, 'the goal holds', each)
-        points, sure = self.picks.of(now, rng)
-        points = np.clip(points + nudge * rng.standard_normal(points.shape), self.low, self.high)
-        able = np.flatnonzero(sure)
+        standing = self.places.standing(now)
+        grasps = self.picks.of(now, rng)
+        points = np.clip(grasps.points + nudge * rng.standard_normal(grasps.points.shape), self.low, self.high)
+        able = np.flatnonzero(grasps.sure & (standing.below < 0))
         if not len(able):
             return self._nothing(now, started, False, 'no entity can be picked', each)
         horizon = min(self.config.horizon, int((~held).sum()) + int(held.any()))
         keep = [now.things[e] for e in partner[held]]
+        targets = self.places.targets(now, goal, np.flatnonzero(~held))
         if self.config.actions == 'entity':
-            moves, found = self._search_entities(now, goal, points, able, horizon, keep, rng)
+            moves, found = self._search_entities(now, goal, points, able, horizon, keep, targets, rng)
         else:
-            moves, found = self._search_points(now, goal, horizon, keep, rng)
-        present = float(each.sum())
-        blocking = self._blocking(now, goal, partner, held, able)
-        if blocking is not None:
-            moves = [self._aside(now, blocking, points, rng)]
-        elif not moves or found.cost > present - self.config.gain:
-            moves = self._make_way(now, partner[~held], points, able, rng)
-            if not moves:
-                return self._nothing(now, started, False, 'nothing lowers the cost', each, found.scored)
+            moves, found = self._search_points(now, goal, grasps, horizon, keep, targets, rng)
+        if not moves or found.cost > float(each.sum()) - self.config.gain:
+            moves = self._make_way(now, partner, held, points, able, standing, targets, rng)
+        else:
+            moves = self._free_first(now, moves, points, able, standing, targets, {int(e) for e in partner[held]}, rng)
+        if not moves:
+            return self._nothing(now, started, False, 'nothing lowers the cost', each, found.scored)
         expected, imagined = self.rollout.imagine(now, goal, moves, self.config)
-        return BlocksPlan(tuple(moves), False, present, expected, tuple(each.tolist()), imagined, found.scored,
-                          time.perf_counter() - started)
+        return BlocksPlan(tuple(moves), False, float(each.sum()), expected, tuple(each.tolist()), imagined,
+                          found.scored, time.perf_counter() - started)
 
     def _search_entities(self, now: Explained, goal: Explained, points: Floats, able: Ints, horizon: int,
-                         keep: list[int], rng: np.random.Generator) -> tuple[list[Move], Found]:
-        slots, c = np.array([now.things[e] for e in able]), self.config
+                         keep: list[int], targets: Targets, rng: np.random.Generator) -> tuple[list[Move], Found]:
+        """Each choice is a thing and one of the places worth trying, or anywhere; the last is to do nothing."""
+        slots, c, options = np.array([now.things[e] for e in able]), self.config, len(targets.places) + 1
         view = self.rollout.begin(now, goal, keep)
-        nothing = len(able)  # the last choice
+        nothing = len(able) * options
+        weight = np.column_stack([targets.weight[able], np.full(len(able), ANYWHERE)]).ravel()
+        who = np.append(np.repeat(np.arange(len(able)), options), len(able))
+
+        def draw(choices: Ints) -> Floats:
+            return self._around(targets, np.where(choices == nothing, options - 1, choices % options), rng)
 
         def score(choices: Ints, places: Floats) -> Floats:
-            return view.score_entities(np.append(slots, -1)[choices], np.append(points[able], [[0, 0]], 0)[choices],
-                                       places, c)
-        found = optimise(Space(self.low, self.high, nothing + 1, horizon), score, c.search, rng)
+            return view.score_entities(np.append(slots, -1)[who[choices]],
+                                       np.append(points[able], [[0, 0]], 0)[who[choices]], places, c)
+        found = optimise(Space(self.low, self.high, nothing + 1, horizon), score, c.search, rng, draw,
+                         np.append(weight, weight.mean()))
         moves, at = [], {int(s): tuple(points[e]) for s, e in zip(slots, able, strict=True)}
-        for choice, place in zip(found.choices, found.points, strict=True):
+        for choice, point in zip(found.choices, found.points, strict=True):
             if choice != nothing:
-                slot = int(slots[choice])
+                slot = int(slots[who[choice]])
+                place = self._agreed(targets, int(choice) % options, point)
                 moves.append(Move(slot, (float(at[slot][0]), float(at[slot][1])), (float(place[0]), float(place[1]))))
                 at[slot] = tuple(place)
         return moves, found
 
-    def _search_points(self, now: Explained, goal: Explained, horizon: int, keep: list[int],
-                       rng: np.random.Generator) -> tuple[list[Move], Found]:
-        view = self.rollout.begin(now, goal, keep)
-        space = Space(np.tile(self.low, 2), np.tile(self.high, 2), 1, horizon)
+    def _search_points(self, now: Explained, goal: Explained, grasps: Grasps, horizon: int, keep: list[int],
+                       targets: Targets, rng: np.random.Generator) -> tuple[list[Move], Found]:
+        """Each choice is one of the places worth trying, or anywhere."""
+        view, options = self.rollout.begin(now, goal, keep), len(targets.places) + 1
+        space = Space(np.tile(self.low, 2), np.tile(self.high, 2), options, horizon)
+        # Most picks get nothing (2 %): the more the model expects of one, the more often it is drawn.
+        chance = grasps.attention @ np.column_stack([targets.weight, np.full(len(now.things), ANYWHERE)]) + 1e-6
 
-        def draw(n: int) -> NDArray[np.float64]:
-            # Most picks get nothing (2 %): of ten draws the one is taken of which the model expects most.
-            tried = rng.uniform(space.low, space.high, (10 * n, 4))
-            moving = self.picks.moving(now, tried)
-            chosen = rng.choice(len(tried), (n, horizon), p=moving / moving.sum())
-            return tried[chosen]
+        def draw(choices: Ints) -> Floats:
+            picks = np.empty((*choices.shape, 2))
+            for i in np.unique(choices):
+                here = choices == i
+                picks[here] = self.picks.grid[rng.choice(len(chance), here.sum(), p=chance[:, i] / chance[:, i].sum())]
+            return np.concatenate([picks, self._around(targets, choices, rng)], -1)
 
         def score(_: Ints, actions: Floats) -> Floats:
             return view.score_points(actions, self.config)
-        found = optimise(space, score, self.config.search, rng, draw)
+        weight = np.append(targets.weight.max(0), ANYWHERE)
+        found = optimise(space, score, self.config.search, rng, draw, weight)
         # Anywhere within reach is as good to the model; the middle of what works is the safest.
         middle = found.points.copy()
         middle[:, :2] = found.centre[:, :2]
         if score(found.choices[None], middle[None])[0] > found.cost + self.config.gain / 2:
             middle = found.points
-        return [Move(None, (float(a[0]), float(a[1])), (float(a[2]), float(a[3]))) for a in middle], found
+        moves = []
+        for choice, a in zip(found.choices, middle, strict=True):
+            place = self._agreed(targets, int(choice), a[2:])
+            moves.append(Move(None, (float(a[0]), float(a[1])), (float(place[0]), float(place[1]))))
+        return moves, found
 
-    def _make_way(self, now: Explained, wanted: Ints, points: Floats, able: Ints, rng: np.random.Generator
-                  ) -> list[Move]:
-        """A thing that is wanted elsewhere but stands on another, or that others are mixed up with: part them.
+    def _around(self, targets: Targets, options: Ints, rng: np.random.Generator) -> Floats:
+        """Places [..., 2] around targets; the last option is anywhere."""
+        anywhere = rng.uniform(self.low, self.high, (*options.shape, 2))
+        near = np.append(targets.places, [[0, 0]], 0)[options] + NOISE * rng.standard_normal(anywhere.shape)
+        return np.where((options == len(targets.places))[..., None], anywhere, near)
 
-        Whatever can be picked next to it in the picture is put where the scene is emptiest.
-        """
-        for e in wanted[wanted >= 0]:
-            near = [i for i in able if i != e and self._touch(now, int(e), int(i))]
-            near = near or ([e] if e in able else [])
-            if near:
-                return [self._aside(now, int(rng.choice(near)), points, rng)]
-        return []
+    @staticmethod
+    def _agreed(targets: Targets, option: int, point: Floats) -> Floats:
+        """The mean of what the model and the ray say, where they are close."""
+        if option < len(targets.places) and np.abs(targets.places[option] - point).max() < AGREE:
+            return (targets.places[option] + point) / 2
+        return point
 
-    def _aside(self, now: Explained, i: int, points: Floats, rng: np.random.Generator) -> Move:
-        """Thing i to the emptiest of some random places."""
-        tries = rng.uniform(self.low, self.high, (64, 2))
-        gap = np.linalg.norm(tries[:, None] - np.delete(points, i, 0)[None], axis=-1).min(1, initial=np.inf)
-        place = tries[gap.argmax()]
-        return Move(now.things[i], (float(points[i, 0]), float(points[i, 1])), (float(place[0]), float(place[1])))
-
-    def _blocking(self, now: Explained, goal: Explained, partner: Ints, held: NDArray[np.bool_], able: Ints
-                  ) -> int | None:
-        """A thing that can be picked, is not in place itself, and is seen where another one has to go; or None.
+    def _free_first(self, now: Explained, moves: list[Move], points: Floats, able: Ints, standing: Standing,
+                    targets: Targets, in_place: set[int], rng: np.random.Generator) -> list[Move]:
+        """The moves, or, where the first one would let a thing go over one that has to go elsewhere, that one aside.
 
         The model's picture of a block that lands on the edge of another is a blur, which still is cheaper than a block
         that stays away; what really happens there is chance.
         """
-        wanted, there = pictures(goal).masks[0] > 0.5, pictures(now).masks[0] > 0.5
+        first = moves[0]
+        e = (now.things.index(first.slot) if first.slot is not None
+             else int(np.abs(standing.places - np.array(first.pick)).max(1).argmin()))
+        t = self.places.in_the_way(standing, np.array(first.place), in_place | {e})
+        while t is not None and standing.below[t] >= 0:
+            t = int(standing.below[t])
+        if t is None or t == e or t not in able:
+            return moves
+        return [self._aside(now, t, points, standing, targets, rng)]
+
+    def _make_way(self, now: Explained, partner: Ints, held: NDArray[np.bool_], points: Floats, able: Ints,
+                  standing: Standing, targets: Targets, rng: np.random.Generator) -> list[Move]:
+        """A thing that is wanted elsewhere but stands on another, or that others are mixed up with: part them.
+
+        What it stands on, or whatever can be picked next to it in the picture, is put where the scene is emptiest.
+        """
         in_place = set(partner[held].tolist())
-        for g in np.flatnonzero(~held & (partner >= 0)):
-            for i in able:
-                if i != partner[g] and i not in in_place:
-                    covered = (wanted[g] & there[i]).sum() / wanted[g].sum().clamp(min=1)
-                    if float(covered) > BLOCKED:
-                        return int(i)
-        return None
+        for e in partner[~held & (partner >= 0)]:
+            under = int(standing.below[e])
+            near = [i for i in able if i != e and i not in in_place and self._touch(now, int(e), int(i))]
+            near = [under] if under in able else near or ([e] if e in able else [])
+            if near:
+                return [self._aside(now, int(rng.choice(near)), points, standing, targets, rng)]
+        return []
+
+    def _aside(self, now: Explained, i: int, points: Floats, standing: Standing, targets: Targets,
+               rng: np.random.Generator) -> Move:
+        place = self.places.aside(standing, i, targets, rng)
+        slot = now.things[i] if self.config.actions == 'entity' else None
+        return Move(slot, (float(points[i, 0]), float(points[i, 1])), (float(place[0]), float(place[1])))
 
     @staticmethod
     def _touch(now: Explained, a: int, b: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,23 @@ STEP = 0.1
 """Distance of the picks that are looked at; a pick gets what is less than 0.2 away."""
 AGREE = 0.35
 """Two estimates farther apart than this are not averaged."""
+OFFSET = np.array([-0.05, -0.11])
+"""The middle of what draws attention is that far from a block's centre with the published weights (35 blocks at random:
+standard deviations 0.08 and 0.07, standard errors below 0.015)."""
+
+
+@dataclass(frozen=True)
+class Grasps:
+    """How to get the things of a scene.
+
+    Attributes:
+        points: pick x, y of each [E, 2]; sure: whether it gets the thing at all, by the model [E].
+        attention: that each pick of the grid draws from each thing [P, E], in (0, 1).
+    """
+
+    points: NDArray[np.float64]
+    sure: NDArray[np.bool_]
+    attention: NDArray[np.float64]
 
 
 class Picks:
@@ -51,24 +69,20 @@ class Picks:
         self.grid = np.stack([g.ravel() for g in np.meshgrid(*axes)], 1)
 
     @torch.no_grad()
-    def of(self, now: Explained, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Pick x, y of each thing [E, 2], and whether a pick gets it at all, by the model [E]."""
+    def of(self, now: Explained, rng: np.random.Generator) -> Grasps:
+        """How to get each thing."""
         places = rng.uniform(self.low, self.high, (len(self.grid), 2))
-        attention = self.attention(now, np.column_stack([self.grid, places])).cpu().numpy()[:, list(now.things)]
-        best = attention.max(0)
-        weight = np.where(attention >= 0.5 * best, attention, 0)
-        points = weight.T @ self.grid / np.maximum(weight.sum(0), 1e-9)[:, None]
+        attention = self.attention(now, np.column_stack([self.grid, places]))[:, list(now.things)].double()
+        drawn = attention.cpu().numpy()
+        best = drawn.max(0)
+        weight = np.where(drawn >= 0.5 * best, drawn, 0)
+        points = weight.T @ self.grid / np.maximum(weight.sum(0), 1e-9)[:, None] - OFFSET
         if self.camera is not None and self.mode != 'attention':
             centroids = self._centroids(now)
             close = np.linalg.norm(centroids - points, axis=1) < AGREE
             averaged = np.where(close[:, None], (centroids + points) / 2, points)
             points = centroids if self.mode == 'centroid' else averaged
-        return np.clip(points, self.low, self.high), best > MOVES
-
-    def moving(self, now: Explained, actions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How much the model expects actions [N, 4] to move anything, above 0 [N]."""
-        attention = self.attention(now, actions)[:, list(now.things)]
-        return attention.sum(1).double().cpu().numpy() + 1e-4
+        return Grasps(np.clip(points, self.low, self.high), best > MOVES, drawn)
 
     def attention(self, now: Explained, actions: NDArray[np.float64]) -> Tensor:
         """What each slot draws from the others when an action is told [N, K], in (0, 1)."""

@@ -23,7 +23,7 @@ from object_centric_ros.planning.costs import COSTS, Pictures
 if TYPE_CHECKING:
     from object_centric_ros.planning.blocks_pick_place import Move, PickPlaceConfig
 
-EFFORT = 0.02
+EFFORT = 0.08
 """What each move adds to the cost, so that of two plans with one outcome the shorter is taken."""
 BATCH = 500
 """Slots that are decoded at once."""

@@ -182,14 +182,15 @@ class StackPlanner:
         level = np.round((centres[:, 1].max() - centres[:, 1]) / 4)
         return left[int(np.lexsort((centres[:, 0], level))[0])]
 
-    def _around(self, goal: Explained, wanted: Sequence[int], rng: np.random.Generator) -> Callable[[int], Floats]:
+    def _around(self, goal: Explained, wanted: Sequence[int], rng: np.random.Generator) -> Callable[[Ints], Floats]:
         """Draws around where goal entities are seen, in the colours that they have there."""
         centres, colours = looks(lit(pictures(goal)))
         places = np.array([self._at_depth(centres[g]) for g in wanted])
         shades = np.clip(colours[list(wanted)], 0, 1)
         c = self.config
 
-        def draw(n: int) -> NDArray[np.float64]:
+        def draw(choices: Ints) -> NDArray[np.float64]:
+            n = len(choices)
             which = rng.integers(len(wanted), size=n)
             x = places[which, 0] + c.side_spread * rng.standard_normal(n)
             z = places[which, 1] + rng.uniform(*c.air, n)

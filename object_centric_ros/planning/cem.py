@@ -51,7 +51,7 @@ class SearchConfig:
         method: 'cem': the next draws follow the `elites` best; 'mppi': all draws, weighed by exp(-cost / temperature);
             'random': every iteration draws uniformly.
         population, elites, iterations: of one search.
-        smoothing: part of the uniform distribution over choices that always stays.
+        smoothing: part of the first distribution over choices that always stays.
         momentum: part of the mean and spread of points that each iteration keeps (0: none).
         spread: smallest standard deviation of points.
         temperature: of MPPI, in units of cost.
@@ -94,15 +94,17 @@ class Found:
 
 
 def optimise(space: Space, score: Score, config: SearchConfig, rng: np.random.Generator,
-             draw: Callable[[int], Floats] | None = None) -> Found:
+             draw: Callable[[Ints], Floats] | None = None, prior: Floats | None = None) -> Found:
     """Search a mixed space: at each step a categorical over choices, and a Gaussian over points for each choice.
 
     Args:
         rng: all randomness.
-        draw: n -> points [n, H, A], where a choice knows none better; None: uniform in the space.
+        draw: choices [n, H] -> points [n, H, A], where a choice knows none better; None: uniform in the space.
+        prior: weights of choices at first and in what smoothing keeps [O], above 0; None: all alike.
     """
     h, o, n, a = space.horizon, space.choices, config.population, len(space.low)
-    chance, steps = np.full((h, o), 1 / o), np.arange(h)
+    first = np.full(o, 1 / o) if prior is None else prior / prior.sum()
+    chance, steps = np.tile(first, (h, 1)), np.arange(h)
     known = np.zeros((h, o), bool)
     mean, spread = np.zeros((h, o, a)), np.zeros((h, o, a))
     best, best_cost = (np.zeros(h, np.intp), np.tile((space.low + space.high) / 2, (h, 1))), np.inf
@@ -112,7 +114,8 @@ def optimise(space: Space, score: Score, config: SearchConfig, rng: np.random.Ge
         drawn = known[steps, choices][..., None]
         points = mean[steps, choices] + rng.standard_normal((n, h, a)) * spread[steps, choices]
         if not drawn.all():
-            points = np.where(drawn, points, rng.uniform(space.low, space.high, (n, h, a)) if draw is None else draw(n))
+            points = np.where(drawn, points, rng.uniform(space.low, space.high, (n, h, a)) if draw is None
+                              else draw(choices))
         points = np.clip(points, space.low, space.high)
         costs = np.asarray(score(choices, points), float)
         scored += n
@@ -130,7 +133,7 @@ def optimise(space: Space, score: Score, config: SearchConfig, rng: np.random.Ge
             weight[order] = np.exp((costs[order[0]] - costs[order]) / config.temperature)
         for t in range(h):
             share = np.bincount(choices[:, t], weight, o)
-            chance[t] = (1 - config.smoothing) * share / share.sum() + config.smoothing / o
+            chance[t] = (1 - config.smoothing) * share / share.sum() + config.smoothing * first
             for i in np.flatnonzero(share):
                 mine = weight * (choices[:, t] == i) / share[i]
                 centre = mine @ points[:, t]

@@ -86,13 +86,20 @@ def released_iou(goal: Pictures, things: Pictures) -> Tensor:
 def soft_iou(goal: Pictures, things: Pictures) -> Tensor:
     """The paper's, without steps: sum of min(m_a, m_b) exp(-|C_a - C_b|^2 / (2 CLOSE^2)) / sum of max(m_a, m_b).
 
-    Where the paper counts pixels this one changes with every fraction of a pixel, as a search wants it. As
-    `subimage_l2`.
+    Where the paper counts pixels this one changes with every fraction of a pixel, as a search wants it, and what is
+    hidden in the goal behind its other entities is not held against a thing. As `subimage_l2`.
     """
-    here, there = goal.masks[0, None, :, None], things.masks[:, None]
+    here = goal.masks[0, None, :, None]
+    there = things.masks[:, None] * unhidden(goal)[None, :, None]
     alike = (_colour_distance(goal, things).square() * (-0.5 / CLOSE ** 2)).exp_()
     both = (torch.minimum(here, there) * alike).sum((-2, -1))
     return 1 - both / torch.maximum(here, there).sum((-2, -1)).clamp(min=1e-6)
+
+
+def unhidden(goal: Pictures) -> Tensor:
+    """For each goal entity the part of each pixel [G, H, W] that no other entity of the goal covers."""
+    masks = goal.masks[0]
+    return 1 - (masks.sum(0) - masks).clamp(0, 1)
 
 
 def latent_distance(goal: Tensor, things: Tensor) -> Tensor:

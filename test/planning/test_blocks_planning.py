@@ -101,9 +101,9 @@ def test_inference_finds_the_blocks_and_leaves_out_the_rest(scene: tuple, world:
     blocks = [cube(-1, 2, RED), cube(1, 3, GREEN)]
     now = explain(inference, world, blocks)
     assert len(now.things) == 2 and now.mse < 2e-3
-    points, sure = planner.picks.of(now, np.random.default_rng(0))
-    away = np.abs(points[:, None] - np.array([b.position[:2] for b in blocks])[None]).max(-1)
-    assert sure.all() and (away.min(1) < 0.2).all() and sorted(away.argmin(1)) == [0, 1]
+    grasps = planner.picks.of(now, np.random.default_rng(0))
+    away = np.abs(grasps.points[:, None] - np.array([b.position[:2] for b in blocks])[None]).max(-1)
+    assert grasps.sure.all() and (away.min(1) < 0.2).all() and sorted(away.argmin(1)) == [0, 1]
     assert explain(inference, world, []).things == ()
 
 
@@ -141,6 +141,44 @@ def test_one_block_goes_to_its_goal(scene: tuple, world: PickPlaceWorld, actions
     assert plan.moves == again.moves
     assert world.pick_place(plan.moves[0].pick, plan.moves[0].place) == 0
     assert np.abs(world.positions()[0, :2] - [-1.5, 3]).max() < HALF
+
+
+def test_what_stands_on_what_and_where_goal_entities_can_be(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    upper = Block('cube', (-1, 3, 1.8), GREEN)
+    goal = explain(inference, world, [cube(-1, 3, RED), upper])
+    standing = planner.places.standing(goal)
+    e = int(standing.below.argmax())
+    assert standing.below[1 - e] == -1 and standing.below[e] == 1 - e
+    assert np.abs(standing.places - [-1, 3]).max() < 0.65  # the lower one's top is hidden
+    now = explain(inference, world, [cube(-1, 3, RED), cube(1.5, 1.5, GREEN)])
+    targets = planner.places.targets(now, goal, np.arange(2))
+    greens = targets.entities == e
+    assert np.abs(targets.places[greens] - [-1, 3]).max(1).min() < 0.4
+    green = int(planner.places.standing(now).places[:, 0].argmax())
+    assert (targets.weight[green, greens] > 5 * targets.weight[1 - green, greens]).all()
+
+
+def test_the_second_block_goes_onto_the_first(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    goal = explain(inference, world, [cube(-1, 3, RED), Block('cube', (-1, 3, 1.8), GREEN)])
+    now = explain(inference, world, [cube(-1, 3, RED), cube(1.5, 1.5, GREEN)])
+    assert planner.costs(now, goal)[2].sum() == 1  # what the upper one will hide is not held against the lower one
+    plan = planner.plan(now, goal, np.random.default_rng(0))
+    assert len(plan.moves) == 1 and world.pick_place(plan.moves[0].pick, plan.moves[0].place) == 1
+    assert np.abs(world.positions()[1] - [-1, 3, 1.8]).max() < HALF
+
+
+@pytest.mark.parametrize('actions', ['entity', 'xy'])
+def test_what_is_in_the_way_goes_first(scene: tuple, world: PickPlaceWorld, actions: str) -> None:
+    inference, _ = scene
+    planner = PickPlacePlanner(inference, WORKSPACE, stage_camera(), HALF,
+                               PickPlaceConfig(actions=actions, search=replace(SEARCH, population=120)))
+    goal = explain(inference, world, [cube(-1, 2.5, RED), cube(1.5, 3, GREEN)])
+    now = explain(inference, world, [cube(2, 1.5, RED), cube(-1.5, 2.2, GREEN)])
+    plan = planner.plan(now, goal, np.random.default_rng(0))
+    first = plan.moves[0]
+    assert world.pick_place(first.pick, first.place) == 1  # the green one, which stands where the red one has to go
 
 
 def test_tower_goals_stand_and_are_repeatable(world: PickPlaceWorld) -> None:

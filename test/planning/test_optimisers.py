@@ -50,7 +50,7 @@ def test_draws_stay_in_bounds_and_start_where_told() -> None:
         seen.append(points)
         return score(choices, points)
     optimise(SPACE, watch, SearchConfig(population=40, elites=4, iterations=3), np.random.default_rng(0),
-             lambda n: np.tile(BEST, (n, 1, 1)))
+             lambda choices: np.tile(BEST, (len(choices), 1, 1)))
     assert (seen[0] == BEST).all()
     assert all((p >= SPACE.low).all() and (p <= SPACE.high).all() for p in seen)
 
@@ -63,3 +63,14 @@ def test_bad_settings() -> None:
         Space(np.array([1.0]), np.array([0.0]))
     with pytest.raises(InputError):
         Space(np.array([0.0]), np.array([1.0]), horizon=0)
+
+
+def test_choices_are_drawn_by_their_prior() -> None:
+    seen = []
+
+    def watch(choices: np.ndarray, points: np.ndarray) -> np.ndarray:
+        seen.append(choices)
+        return score(choices, points)
+    optimise(SPACE, watch, SearchConfig(population=400, elites=40, iterations=1), np.random.default_rng(0), None,
+             np.array([8.0, 1.0, 1.0]))
+    assert abs((seen[0] == 0).mean() - 0.8) < 0.06
