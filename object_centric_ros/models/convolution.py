@@ -122,7 +122,7 @@ class _Stack(torch.autograd.Function):
         # In training small errors here grow through the refinements; behind them, in the gradient, they do not.
         plain = reduced or (keep and any(ctx.needs_input_grad[6:]))
         weights = [w if plain and not reduced else _laid(w, reduced) for w in cast(tuple[Tensor, ...], parameters[::2])]
-        field = field if field is None or not reduced else field.contiguous(memory_format=LAST)
+        field = None if field is None else field.contiguous(memory_format=LAST if reduced else torch.contiguous_format)
         ctx.plan, ctx.reduced = plan, reduced
         results, kept = [], []
         for n in range(len(x)):

@@ -40,10 +40,10 @@ class PixelEncoder(nn.Module):
         """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
         if one_at_a_time(image, self.position.weight):
             layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
-            pixels = convolve(image, layers, 'relu', behind=True)
+            grids = convolve(image, layers, 'relu', behind=True).flatten(2)
+            pixels = torch.stack([grid.T.contiguous() for grid in grids])  # torch transposes only matrices fast
         else:
-            pixels = self.convolutions(image)
-        pixels = pixels.flatten(2).transpose(1, 2)
+            pixels = self.convolutions(image).flatten(2).transpose(1, 2)
         return self.mix(self.norm(pixels + self.position(self.grid).flatten(0, 1)))
 
 
