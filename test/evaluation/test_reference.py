@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from object_centric_ros.cli import main
-from object_centric_ros.evaluation.reference import episode_metrics, goal_metrics, load_authors
+from object_centric_ros.evaluation.reference import Goals, episode_metrics, goal_metrics, load_authors
 from test.golden import DATA, needs_data
 
 CPU = torch.device('cpu')
@@ -27,6 +27,16 @@ def test_reconstruction_of_goals(tmp_path: Path) -> None:
     mse = found.mse.mean((0, 1))
     assert mse[3] <= 0.0014 and mse[3] < mse[1] < mse[0]
     assert found.ari.mean() > 0.5
+
+
+def test_the_likeliest_of_several_seeds_is_kept() -> None:
+    mse = np.arange(5 * 2 * 4).reshape(5, 2, 4).astype(float)
+    loss = np.array([[3, 1], [2, 4], [7, 5], [8, 0], [-9, -9]], float)
+    goals = Goals('towers', 9, 11, 1, mse, mse[:, :, 0], loss)
+    kept, ari = goals.likeliest(2)  # the fifth seed has no partner
+    assert np.array_equal(kept, [[mse[1, 0, 3], mse[0, 1, 3]], [mse[2, 0, 3], mse[3, 1, 3]]])
+    assert np.array_equal(ari, [[mse[1, 0, 0], mse[0, 1, 0]], [mse[2, 0, 0], mse[3, 1, 0]]])
+    assert np.array_equal(goals.likeliest(1)[0], mse[:, :, 3])
 
 
 @needs_data
@@ -106,5 +116,5 @@ def test_command_prints_both_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert 'stacked' in said and 'ARI-F' in said and 't+4' in said
     found = json.loads((tmp_path / 'op3_authors.json').read_text())['metrics']
-    assert {'mse_goals', 'ari_f_goals', 'mse_first', 'open_4', 'copy_4'} <= set(found)
+    assert {'mse_goals', 'ari_f_goals', 'mse_stacked_batch', 'mse_first', 'open_4', 'copy_4'} <= set(found)
     assert found['mse_goals']['count'] == 1
