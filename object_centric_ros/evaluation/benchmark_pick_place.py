@@ -25,7 +25,7 @@ from object_centric_ros.simulation.blocks_stage import Block
 HALF = STAGE.scale
 """Half a block: the strict tolerance."""
 NUDGE = 0.08
-"""Picks are spread by this after one that got nothing."""
+"""Picks are spread by this after one that got nothing, and more after each further one, up to three times it."""
 
 
 def stage_camera() -> PinholeCamera:
@@ -102,7 +102,7 @@ def build(model: OP3, task: PickPlaceTask, settings: Settings, seed: int) -> Bui
         before, after = frames[-1], world.render()
         frames.append(after)
         # Seen, not told: where nothing changed the pick got nothing.
-        nudge = NUDGE if np.abs(after.astype(int) - before).max() < 10 else 0.0
+        nudge = min(nudge + NUDGE, 3 * NUDGE) if np.abs(after.astype(int) - before).max() < 10 else 0.0
     record: dict[str, Any] = {
         'goal': task.name, 'blocks': n, 'seed': seed, 'final': scores[-1],
         'best': {k: max(s[k] for s in scores) for k in scores[0]}, 'start': scores[0], 'picks': picks, 'hits': hits,

@@ -7,7 +7,7 @@ coarse grid first and a finer one for the elites; all other slots keep the pictu
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,16 +17,17 @@ from torch import Tensor
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.planning.assignment import PAIRINGS
+from object_centric_ros.planning.blocks_clearing import Clearing
 from object_centric_ros.planning.blocks_inference import Explained, Inference
 from object_centric_ros.planning.blocks_picks import Grasps, Picks
-from object_centric_ros.planning.blocks_places import Places, Standing, Targets
-from object_centric_ros.planning.blocks_rollout import Rollout, looks, pictures
+from object_centric_ros.planning.blocks_places import Places, Targets
+from object_centric_ros.planning.blocks_rollout import Move, Rollout, looks, pictures
 from object_centric_ros.planning.cem import Floats, Found, Ints, SearchConfig, Space, optimise
 from object_centric_ros.planning.costs import COSTS, Pictures, unhidden
 
 SPACES = ('entity', 'xy')
-AGREE = 0.5
-"""The model's place and that of the goal's ray are averaged when they are closer than this."""
+AGREE = 0.3
+"""So far the model's place may be from that of the goal's ray; a block goes to the middle of the two."""
 NOISE = 0.12
 """Standard deviation of first draws around places worth trying."""
 ANYWHERE = 0.1
@@ -69,15 +70,6 @@ class PickPlaceConfig:
                 raise InputError(f'pick and place: {name}', f'one of {known}', value)
         if self.horizon < 1:
             raise InputError('pick and place: horizon', 'at least 1', self.horizon)
-
-
-@dataclass(frozen=True)
-class Move:
-    """One action: the slot that is meant (None: whatever is there), and pick and place x, y."""
-
-    slot: int | None
-    pick: tuple[float, float]
-    place: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -168,10 +160,13 @@ class PickPlacePlanner:
             moves, found = self._search_entities(now, goal, points, able, horizon, keep, targets, rng)
         else:
             moves, found = self._search_points(now, goal, grasps, horizon, keep, targets, rng)
+        way = Clearing(self.places, now, standing, targets, points, able, {int(e) for e in partner[held]}, rng)
         if not moves or found.cost > float(each.sum()) - self.config.gain:
-            moves = self._make_way(now, partner, held, points, able, standing, targets, rng)
+            moves = way.without_model([int(e) for e in partner[~held & (partner >= 0)]])
         else:
-            moves = self._free_first(now, moves, points, able, standing, targets, {int(e) for e in partner[held]}, rng)
+            moves = way.first(moves)
+        if self.config.actions == 'xy':
+            moves = [replace(m, slot=None) for m in moves]
         if not moves:
             return self._nothing(now, started, False, 'nothing lowers the cost', each, found.scored)
         expected, imagined = self.rollout.imagine(now, goal, moves, self.config)
@@ -223,15 +218,10 @@ class PickPlacePlanner:
             return view.score_points(actions, self.config)
         weight = np.append(targets.weight.max(0), ANYWHERE)
         found = optimise(space, score, self.config.search, rng, draw, weight)
-        # Anywhere within reach is as good to the model; the middle of what works is the safest.
-        middle = found.points.copy()
-        middle[:, :2] = found.centre[:, :2]
-        if score(found.choices[None], middle[None])[0] > found.cost + self.config.gain / 2:
-            middle = found.points
         moves = []
-        for choice, a in zip(found.choices, middle, strict=True):
-            place = self._agreed(targets, int(choice), a[2:])
-            moves.append(Move(None, (float(a[0]), float(a[1])), (float(place[0]), float(place[1]))))
+        for choice, a in zip(found.choices, found.points, strict=True):
+            pick, place = self.picks.middle(grasps, a[:2]), self._agreed(targets, int(choice), a[2:])
+            moves.append(Move(None, (float(pick[0]), float(pick[1])), (float(place[0]), float(place[1]))))
         return moves, found
 
     def _around(self, targets: Targets, options: Ints, rng: np.random.Generator) -> Floats:
@@ -242,55 +232,11 @@ class PickPlacePlanner:
 
     @staticmethod
     def _agreed(targets: Targets, option: int, point: Floats) -> Floats:
-        """The mean of what the model and the ray say, where they are close."""
-        if option < len(targets.places) and np.abs(targets.places[option] - point).max() < AGREE:
-            return (targets.places[option] + point) / 2
-        return point
-
-    def _free_first(self, now: Explained, moves: list[Move], points: Floats, able: Ints, standing: Standing,
-                    targets: Targets, in_place: set[int], rng: np.random.Generator) -> list[Move]:
-        """The moves, or, where the first one would let a thing go over one that has to go elsewhere, that one aside.
-
-        The model's picture of a block that lands on the edge of another is a blur, which still is cheaper than a block
-        that stays away; what really happens there is chance.
-        """
-        first = moves[0]
-        e = (now.things.index(first.slot) if first.slot is not None
-             else int(np.abs(standing.places - np.array(first.pick)).max(1).argmin()))
-        t = self.places.in_the_way(standing, np.array(first.place), in_place | {e})
-        while t is not None and standing.below[t] >= 0:
-            t = int(standing.below[t])
-        if t is None or t == e or t not in able:
-            return moves
-        return [self._aside(now, t, points, standing, targets, rng)]
-
-    def _make_way(self, now: Explained, partner: Ints, held: NDArray[np.bool_], points: Floats, able: Ints,
-                  standing: Standing, targets: Targets, rng: np.random.Generator) -> list[Move]:
-        """A thing that is wanted elsewhere but stands on another, or that others are mixed up with: part them.
-
-        What it stands on, or whatever can be picked next to it in the picture, is put where the scene is emptiest.
-        """
-        in_place = set(partner[held].tolist())
-        for e in partner[~held & (partner >= 0)]:
-            under = int(standing.below[e])
-            near = [i for i in able if i != e and i not in in_place and self._touch(now, int(e), int(i))]
-            near = [under] if under in able else near or ([e] if e in able else [])
-            if near:
-                return [self._aside(now, int(rng.choice(near)), points, standing, targets, rng)]
-        return []
-
-    def _aside(self, now: Explained, i: int, points: Floats, standing: Standing, targets: Targets,
-               rng: np.random.Generator) -> Move:
-        place = self.places.aside(standing, i, targets, rng)
-        slot = now.things[i] if self.config.actions == 'entity' else None
-        return Move(slot, (float(points[i, 0]), float(points[i, 1])), (float(place[0]), float(place[1])))
-
-    @staticmethod
-    def _touch(now: Explained, a: int, b: int) -> bool:
-        """Whether two things border on each other in the picture (within two pixels)."""
-        owner = now.scene.mask_logits[0].argmax(0)
-        first, second = ((owner == now.things[i]).float()[None, None] for i in (a, b))
-        return bool((torch.nn.functional.max_pool2d(first, 5, 1, 2) * second).sum() > 0)
+        """The mean of what the ray and the model say, where the model does not go far from it."""
+        if option == len(targets.places):
+            return point
+        target = targets.places[option]
+        return np.asarray((target + np.clip(point, target - AGREE, target + AGREE)) / 2)
 
     @staticmethod
     def _nothing(now: Explained, started: float, reached: bool, reason: str, each: Floats, scored: int = 0

@@ -27,6 +27,9 @@ OFFSET = np.array([-0.05, -0.11])
 """The middle of what draws attention is that far from a block's centre with the published weights (35 blocks at random:
 standard deviations 0.08 and 0.07, standard errors below 0.015)."""
 
+REGION = 0.6
+"""Picks of one thing are not farther apart than this on any axis."""
+
 
 @dataclass(frozen=True)
 class Grasps:
@@ -83,6 +86,15 @@ class Picks:
             averaged = np.where(close[:, None], (centroids + points) / 2, points)
             points = centroids if self.mode == 'centroid' else averaged
         return Grasps(np.clip(points, self.low, self.high), best > MOVES, drawn)
+
+    def middle(self, grasps: Grasps, pick: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The middle of the picks around `pick` [2] that move the same thing: to the model they are all as good."""
+        away = np.abs(self.grid - pick).max(1)
+        drawn = grasps.attention[:, grasps.attention[away.argmin()].argmax()]
+        weight = np.where((drawn >= 0.5 * drawn.max()) & (away < REGION), drawn, 0)
+        if weight.sum() < 1e-6:
+            return pick
+        return np.clip(weight @ self.grid / weight.sum() - OFFSET, self.low, self.high)
 
     def attention(self, now: Explained, actions: NDArray[np.float64]) -> Tensor:
         """What each slot draws from the others when an action is told [N, K], in (0, 1)."""

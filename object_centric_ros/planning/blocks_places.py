@@ -46,10 +46,12 @@ class Targets:
     """Places worth trying.
 
     Attributes:
-        places: x, y [P, 2]; entities: the goal entity of each [P]; weight: how well its colour fits each thing [E, P].
+        places: x, y [P, 2]; levels: blocks below each [P]; entities: the goal entity of each [P].
+        weight: how well its colour fits each thing [E, P].
     """
 
     places: Floats
+    levels: Ints
     entities: Ints
     weight: Floats
 
@@ -88,16 +90,17 @@ class Places:
         """Places for goal entities `open_` (indices of goal.things) that are not in place yet."""
         centres, shades = looks(pictures(goal))
         mine = looks(pictures(now))[1]
-        places, entities = [], []
+        places, levels, entities = [], [], []
         for level in range(LEVELS):
             for g, place in zip(open_, self._on(centres[open_], level), strict=True):
                 if not self._outside(place):
                     places.append(np.clip(place, self.low, self.high))
+                    levels.append(level)
                     entities.append(int(g))
         at, of = np.array(places).reshape(-1, 2), np.array(entities, np.intp)
         away = np.linalg.norm(mine[:, None] - shades[of][None], axis=-1)
         weight = np.exp(-0.5 * np.square(away / ALIKE)) + STRANGE
-        return Targets(at, of, weight)
+        return Targets(at, np.array(levels, np.intp), of, weight)
 
     def close(self, pixels: Floats, others: Floats, limit: float) -> NDArray[np.bool_]:
         """Whether pairs of rays [N, 2] meet the table less than `limit` from each other on both axes."""
@@ -116,6 +119,14 @@ class Places:
         taken = np.concatenate([np.delete(standing.places, thing, 0), targets.places])
         gap = np.abs(tries[:, None] - taken[None]).max(-1).min(1, initial=np.inf)
         return np.asarray(tries[gap.argmax()])
+
+    def steady(self, standing: Standing, targets: Targets, in_place: set[int]) -> NDArray[np.bool_]:
+        """Targets [P] that are free, on the table, or have something below them that is in place."""
+        away = np.abs(targets.places[:, None] - standing.places[None]).max(-1)  # [P, E]
+        there = np.isin(np.arange(away.shape[1]), list(in_place))
+        free = (away > (1 + SLACK) * self.width).all(1)
+        held = (away[:, there] < self.width).any(1) & (away[:, ~there] > (1 + SLACK) * self.width).all(1)
+        return np.where(targets.levels == 0, free, held)
 
     def _on(self, pixels: Floats, level: int) -> Floats:
         """Where rays meet the plane of the centres of blocks that stand on `level` others [N, 2]."""

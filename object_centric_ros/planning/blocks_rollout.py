@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -21,12 +22,23 @@ from object_centric_ros.planning.coarse import coarsened
 from object_centric_ros.planning.costs import COSTS, Pictures
 
 if TYPE_CHECKING:
-    from object_centric_ros.planning.blocks_pick_place import Move, PickPlaceConfig
+    from object_centric_ros.planning.blocks_pick_place import PickPlaceConfig
 
+AGAIN = 0.5
+"""What is added where one thing is moved twice: with the next picture the rest can be planned better."""
 EFFORT = 0.08
 """What each move adds to the cost, so that of two plans with one outcome the shorter is taken."""
 BATCH = 500
 """Slots that are decoded at once."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """One action: the slot that is meant (None: whatever is there), and pick and place x, y."""
+
+    slot: int | None
+    pick: tuple[float, float]
+    place: tuple[float, float]
 
 
 def pictures(scene: Explained) -> Pictures:
@@ -118,13 +130,14 @@ class View:
         Args:
             slots: that are moved [N, H], -1 for none; picks: where they are now [N, H, 2]; places: [N, H, 2].
         """
-        picks = picks.copy()
+        picks, twice = picks.copy(), np.zeros(len(slots))
         for t in range(1, slots.shape[1]):  # what was moved before is picked where it was placed
             for s in range(t):
                 again = (slots[:, s] == slots[:, t]) & (slots[:, t] >= 0)
                 picks[again, t] = places[again, s]
+                twice[again] = AGAIN
         state, moved = self.roll(np.concatenate([picks, places], 2), slots)
-        return self._score(state, moved, (slots >= 0).sum(1), config)
+        return self._score(state, moved, (slots >= 0).sum(1), config) + twice
 
     def score_points(self, actions: Floats, config: PickPlaceConfig) -> Floats:
         """Cost of sequences of (pick x, y, place x, y) [N, H, 4]; what each moves is the model's to say."""
