@@ -25,6 +25,7 @@ COMMANDS = {
     'import': ('importing', 'convert a published checkpoint'),
     'replay': ('nodes.replay', 'run perception over a bag, into a bag of results'),
     'calibrate': ('nodes.calibrate', 'find where the camera is, from marked points or a printed sheet'),
+    'view': ('nodes.view', 'serve a web page: overlay, entities, plan, latency, stop, goals'),
     'goal': ('nodes.send_goal', 'see the entities of running nodes, and have a goal built'),
     'demo': ('nodes.demo', 'build goals with the simulated arm over ROS 2, and write a report'),
 }

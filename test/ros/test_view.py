@@ -1,0 +1,150 @@
+"""`object-centric view` over real DDS: what nodes publish is on the page, what the page asks for happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from harness import Nodes, Probe
+
+from object_centric_ros.nodes.view_server import MARK
+from object_centric_ros.simulation.tabletop import TabletopWorld
+
+SEED = 3
+
+
+class Page:
+    """A client of the page."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def state(self) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url + 'state', timeout=60) as answer:
+            return json.load(answer)
+
+    def until(self, wanted: Callable[[dict[str, Any]], Any], what: str, timeout: float = 60.0) -> Any:
+        end = time.monotonic() + timeout
+        while not (found := wanted(state := self.state())):
+            assert time.monotonic() < end, f'no {what} within {timeout} s: {state}'
+            time.sleep(0.1)
+        return found
+
+    def post(self, path: str, body: bytes = b'', kind: str = 'application/json') -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(self.url + path, body, {MARK: '1', 'Content-Type': kind}, method='POST')
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def picture(self, path: str) -> np.ndarray:
+        """The first picture of a stream."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            assert answer.readline() == b'--frame\r\n' and answer.readline() == b'Content-Type: image/jpeg\r\n'
+            length = int(answer.readline().split(b':')[1])
+            answer.readline()
+            return cv2.imdecode(np.frombuffer(answer.read(length), np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.fixture(scope='module')
+def page(nodes: Nodes, probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    nodes.start('tabletop_sim', seed=SEED, n_blocks=2, speed=2.0)
+    nodes.start('entity_perception', scripted=True)
+    nodes.start('pick_place_planner', scripted=True, server_timeout=30.0)
+    log = tmp_path_factory.mktemp('view') / 'view.log'
+    with log.open('wb') as out:
+        process = subprocess.Popen([sys.executable, '-m', 'object_centric_ros', 'view', '--port', '0'], stdout=out,
+                                   stderr=subprocess.STDOUT, env=os.environ | {'PYTHONUNBUFFERED': '1'})
+    end = time.monotonic() + 60
+    while 'View: http://127.0.0.1:' not in log.read_text():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+    yield Page(log.read_text().split('View: ')[1].split()[0])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0, log.read_text()
+
+
+def ended(state: dict[str, Any]) -> dict[str, Any] | None:
+    """The goal, once it is no longer being built."""
+    return None if state['build']['state'] in ('sent', 'building') else state['build']
+
+
+def target(page: Page) -> dict[str, Any]:
+    """A goal: the first entity 10 cm farther to the middle."""
+    entity = page.until(lambda s: len(s['entities']['rows']) == 2 and s['planner'] and s['entities']['rows'][0],
+                        'two entities and a planner')
+    x, y, _ = entity['position']
+    return {'places': [{'id': entity['id'], 'x': x - 0.1 if x > 0 else x + 0.1, 'y': y - 0.05 if y > 0 else y + 0.05}]}
+
+
+def test_entities_nodes_latency_and_overlay_are_shown(page: Page) -> None:
+    target(page)
+    state = page.until(lambda s: {'entity_perception', 'pick_place_planner', 'tabletop_sim'} <= set(s['nodes']) and s,
+                       'diagnostics of three nodes')
+    entities = state['entities']
+    assert entities['frame'] == 'work_plane' and entities['age'] is not None and entities['latency_ms'] > 0
+    assert {row['id'] for row in entities['rows']} == {1, 2}
+    page.until(lambda s: 'latency_p95_ms' in s['nodes']['entity_perception']['latency'], 'latency percentiles')
+    overlay = page.picture('overlay')
+    assert overlay.shape == (240, 320, 3) and overlay.std() > 1
+    with urllib.request.urlopen(page.url + 'image.png', timeout=60) as answer:
+        camera = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)
+    assert camera.shape == (480, 640, 3)
+
+
+def test_stop_cancels_what_is_being_built(page: Page) -> None:
+    goal = target(page)
+    status, answer = page.post('goal', json.dumps(goal).encode())
+    assert status == 202, answer
+    page.until(lambda s: s['build'].get('stage') == 'act', 'command under way')
+    assert page.post('goal', json.dumps(goal).encode())[0] == 400  # one at a time
+    status, answer = page.post('stop')
+    assert status == 200 and 'build_goal' in answer['cancelled'] and 'pick_place' in answer['cancelled']
+    build = page.until(ended, 'end of the build')
+    assert build['state'] in ('cancelled', 'given up') and build['message']
+
+
+def test_an_uploaded_picture_is_built_and_its_plan_shown(page: Page) -> None:
+    page.until(ended, 'idle planner')
+    world = TabletopWorld()
+    world.reset(SEED, 2)
+    picture = cv2.imencode('.png', world.render_goal(world.goal(0, 1, False))[..., ::-1])[1].tobytes()
+    body = (b'--edge\r\nContent-Disposition: form-data; name="image"; filename="goal.png"\r\n'
+            b'Content-Type: image/png\r\n\r\n' + picture + b'\r\n--edge--\r\n')
+    status, answer = page.post('goal', body, 'multipart/form-data; boundary=edge')
+    assert status == 202, answer
+    build = page.until(ended, 'end of the build', 120)
+    assert build['state'] == 'reached', build
+    assert page.picture('plan').shape[0] > 16
+
+
+def test_a_browser_shows_it(page: Page, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch()
+        except sync_api.Error as error:
+            pytest.skip(f'no Chromium: {error}')
+        tab = browser.new_page()
+        problems: list[str] = []
+        tab.on('pageerror', lambda error: problems.append(str(error)))
+        tab.goto(page.url)
+        tab.wait_for_selector('#entities tbody tr', timeout=60_000)
+        tab.wait_for_function("document.getElementById('overlay').naturalWidth > 0", timeout=60_000)
+        stops = page.state()['stops']
+        tab.click('#stop')
+        page.until(lambda s: s['stops'] > stops, 'stop')
+        browser.close()
+    assert not problems
