@@ -20,6 +20,8 @@ MAX_STREAMS = 8
 PAGE = Path(__file__).with_name('page')
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " \
          "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+OPEN = ('/', '/view.js', '/view.css')
+"""Parts of the page that say nothing about the robot, and come without a token."""
 LOOPBACK = ('localhost', '127.0.0.1', '[::1]')
 MARK = 'X-Object-Centric'
 """A header that a page of another site cannot send without asking first, which is never allowed."""
@@ -60,7 +62,7 @@ def guard(hosts: tuple[str, ...], token: str) -> Any:
         if name not in hosts:
             return refused(403, f'host name: expected one of {", ".join(hosts)}, got {name[:100]}')
         given = request.headers.get('X-Token') or request.query.get('token', '')
-        if token and not hmac.compare_digest(given.encode(), token.encode()):
+        if token and request.path not in OPEN and not hmac.compare_digest(given.encode(), token.encode()):
             return refused(401, 'token: expected that of the address that was printed')
         if request.method != 'GET' and MARK not in request.headers:
             return refused(403, f'header: expected {MARK}')

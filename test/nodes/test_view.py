@@ -94,7 +94,8 @@ def test_other_host_names_and_other_sites_pages_are_refused():
 
 def test_where_others_can_reach_it_the_token_is_needed():
     async def steps(client: TestClient, view: View) -> None:
-        assert (await client.get('/state')).status == 401
+        assert (await client.get('/')).status == (await client.get('/view.js')).status == 200
+        assert (await client.get('/state')).status == (await client.get('/overlay')).status == 401
         assert (await client.get('/state?token=wrong')).status == 401
         assert (await client.get('/state?token=right')).status == 200
         assert (await client.post('/stop', headers=OWN)).status == 401
