@@ -27,7 +27,7 @@ Where the paper is silent or at odds with itself:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -40,59 +40,11 @@ from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.generalised import LinearDynamics, Transition, expected_kl
 from object_centric_ros.models.likelihood import GaussianMixture
+from object_centric_ros.models.obai_belief import Look, join
+from object_centric_ros.models.obai_belief import OBAIBelief as OBAIBelief
 from object_centric_ros.models.obai_config import OBAIConfig
 from object_centric_ros.models.refinement import ImageFeedback, RefinementNetwork, StandardNorm
 from object_centric_ros.models.scale import softplus_log_std, softplus_scale
-
-
-@dataclass(frozen=True)
-class OBAIBelief(Belief):
-    """Beliefs over states and actions at one frame, and the prior that the frame before gives them.
-
-    mean and log_std [B, K, 2L] are of (s, s'), memory of the refinement network.
-
-    Attributes:
-        scale: what log_std is a function of [B, K, 2L]; its softplus is the variance.
-        prior_mean, prior_variance: of the `Transition` to this frame, without the action [B, K, 2L].
-        prior_spread: variance of prior_mean that is not integrated out but averaged over (eq. 8) [B, K, 2L].
-        coupling: [B, K, 1], 0 for a first frame, 1 for later ones.
-        action_mean, action_scale: likewise of the slot's acceleration before this frame, pixels [B, K, A].
-        told: sum_i m_ik psi_i, what the action field says it is [B, K, A].
-        acted: [B, K, 1], 1 where there was an action field, else 0.
-        action_memory: of the action refinement network.
-    """
-
-    scale: Tensor
-    prior_mean: Tensor
-    prior_variance: Tensor
-    prior_spread: Tensor
-    coupling: Tensor
-    action_mean: Tensor
-    action_scale: Tensor
-    told: Tensor
-    acted: Tensor
-    action_memory: Tensor
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the images of a window of frames say of the beliefs about them.
-
-    Attributes:
-        loss: [B], of the whole window.
-        scene, log_likelihood, kl: of each frame [B * F, ...].
-        seen: what the state refinement network sees of each frame [B * F, K, 16, H, W].
-        expected: sum_i m_ik psi_i [B * F, K, A].
-        gradients: of the loss by mean, scale, action_mean and action_scale.
-    """
-
-    loss: Tensor
-    scene: Scene
-    log_likelihood: Tensor
-    kl: Tensor
-    seen: Tensor
-    expected: Tensor
-    gradients: tuple[Tensor, ...]
 
 
 class OBAI(CycleModel):
@@ -287,7 +239,7 @@ class OBAI(CycleModel):
         for t in range(images.shape[1]):
             if t:
                 newest = self.predict(newest, None if actions is None else actions[:, t])
-                window = _join(window, newest, b) if c.joint else newest
+                window = join(window, newest, b) if c.joint else newest
             first = 0 if c.joint else t
             frames, fields = t + 1 - first, None if actions is None else actions[:, first:t + 1]
             seen = images[:, first:t + 1].flatten(0, 1)
@@ -318,10 +270,3 @@ class OBAI(CycleModel):
                  'mse': (composed - images[:, -composed.shape[1]:]).square().mean().item(),
                  'temperature': temperature}
         return loss, terms
-
-
-def _join(window: OBAIBelief, newest: OBAIBelief, batch: int) -> OBAIBelief:
-    """Windows [B * F, ...] and a frame more for each [B, ...] -> [B * (F + 1), ...]."""
-    theirs = newest.tensors()
-    return replace(window, **{k: torch.cat([v.unflatten(0, (batch, -1)), theirs[k][:, None]], 1).flatten(0, 1)
-                              for k, v in window.tensors().items()})

@@ -13,57 +13,27 @@ The paper's model is config/model/parts_paper.yaml; the defaults are those of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from object_centric_ros.models.attention import SlotAttentionRefiner, TopDownAttention
+from object_centric_ros.models.attention import TopDownAttention
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussian_kl_between
-from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
 from object_centric_ros.models.convolution import images_only
 from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.decoded import DecodedBeliefs, with_leaves
 from object_centric_ros.models.decoder import BroadcastDecoder
-from object_centric_ros.models.dynamics import InteractionPredictor, TransformerLSTM
 from object_centric_ros.models.encoder import ConvEncoder
 from object_centric_ros.models.errors import InputError
-from object_centric_ros.models.initial import InitialBelief, ZeroBelief, place_parked, seed_positions
+from object_centric_ros.models.initial import place_parked, seed_positions
 from object_centric_ros.models.iodine_refiner import IodineRefiner
-from object_centric_ros.models.likelihood import LIKELIHOODS, GaussianMixture, Likelihood
+from object_centric_ros.models.likelihood import LIKELIHOODS, Likelihood
+from object_centric_ros.models.parts_belief import Evaluation
+from object_centric_ros.models.parts_belief import PartsBelief as PartsBelief
+from object_centric_ros.models.parts_choices import decoder_of, encoder_of, initial_of, predictor_of, refiner_of
 from object_centric_ros.models.parts_config import PartsConfig as PartsConfig
-
-
-@dataclass(frozen=True)
-class PartsBelief(Belief):
-    """A belief whose inference carries more than the posterior.
-
-    Attributes:
-        prior: mean and log_std that the predictor gave [B, K, 2D]; [B, K, 0] where the prior is fixed.
-        state: of the refinement network's LSTM [B, K, S]; S = 0 for slot attention. Predictions keep it: with one
-            refinement a frame, it would be no memory otherwise (OP3, which refines more often, clears it).
-    """
-
-    prior: Tensor
-    state: Tensor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A guess decoded and held against the image.
-
-    Attributes:
-        loss: [B], nats; log_likelihood: [B, H, W]; kl: [B, K].
-        scene: the decoded sample.
-        gradient: dL/d(mean, log_std) [B, K, 2D], normalised and cut from the graph; None where nobody asked for it.
-    """
-
-    loss: Tensor
-    log_likelihood: Tensor
-    kl: Tensor
-    scene: Scene
-    gradient: Tensor | None
 
 
 class Parts(CycleModel):
@@ -80,43 +50,13 @@ class Parts(CycleModel):
         self.drifts = not c.still
         self.plans = self.predicts and c.action_size > 0
         self.parks = c.anchored and c.background_slot
-        self.dynamics: TransformerLSTM | InteractionPredictor | None = None
-        if c.predictor == 'interaction':
-            self.dynamics = InteractionPredictor(c.latent, c.action_size)
-        elif c.predictor == 'transformer_lstm':
-            self.dynamics = TransformerLSTM(c.latent, c.action_size, c.dynamics_size, c.dynamics_heads,
-                                            c.dynamics_layers, c.anchored, c.weighed_action)
-        memory = self.dynamics.memory if self.dynamics else 0
-        self.initial = (ZeroBelief(c.latent, memory) if c.initial == 'zero' else
-                        InitialBelief(c.latent, memory, c.background_slot, c.anchored))
+        self.dynamics = predictor_of(c)
+        self.initial = initial_of(c, self.dynamics.memory if self.dynamics else 0)
         self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
-        self.encoder = self._encoder() if c.refiner != 'iodine' else None
-        self.refiner = self._refiner()
+        self.encoder = encoder_of(c)
+        self.refiner = refiner_of(c, self.likelihood)
+        self.decoder = decoder_of(c)
         self._decoded = DecodedBeliefs()
-        self.decoder = (SpatialBroadcastDecoder(c.latent, c.image_size, (c.decoder_channels,) * c.decoder_layers,
-                                                c.decoder_kernel, position='project', activation='relu')
-                        if c.decoder == 'broadcast' else
-                        BroadcastDecoder(c.latent, c.image_size, c.decoder_channels, c.decoder_layers, c.decoder_grid,
-                                         c.anchored))
-
-    def _encoder(self) -> ConvEncoder:
-        c = self.config
-        encoder = ConvEncoder(4 if c.gradient_feedback else 3, c.encoder_channels, c.encoder_stride)
-        if c.gradient_feedback and c.refiner == 'windowed':
-            # Silent until a stage with feedback teaches it, as the context of the refiner is.
-            nn.init.zeros_(cast(Tensor, encoder.convolutions[0].weight)[:, 3:])
-        return encoder
-
-    def _refiner(self) -> TopDownAttention | SlotAttentionRefiner | IodineRefiner:
-        c = self.config
-        if c.refiner == 'iodine':
-            return IodineRefiner(c.image_size, c.latent, c.encoder_channels, c.encoder_stride, c.hidden,
-                                 cast(GaussianMixture, self.likelihood))
-        features, context = c.encoder_channels[-1], c.action_size + (2 * c.latent if c.gradient_feedback else 0)
-        if c.refiner == 'attention':
-            return TopDownAttention(c.latent, features, context, c.attention_size, c.hidden, c.top_down)
-        return SlotAttentionRefiner(c.latent, features, context, c.attention_size, c.hidden, c.update, c.anchored,
-                                    c.top_down)
 
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> Belief:
         """The belief before the first frame [batch, slots or config.slots, D]."""

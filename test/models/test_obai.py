@@ -1,12 +1,12 @@
-"""OBAI: the paper's sizes, its loss against sampling, inference over windows of frames, and that it learns."""
+"""OBAI: the paper's sizes, its loss against sampling, inference over windows of frames, plans."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from obai_squares import SMALL, moving_squares, scaled, seeded, small, window_of
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -17,62 +17,6 @@ from object_centric_ros.models.obai_config import OBAIConfig
 from object_centric_ros.models.preferences import Preference, plan_actions
 from object_centric_ros.models.scale import softplus_log_std
 from object_centric_ros.presets import load_preset
-
-SMALL = {'image_size': 32, 'slots': 3, 'latent': 4, 'decoder_channels': (8, 8), 'refine_channels': (8, 8, 8),
-         'refine_hidden': 16, 'refine_size': 16, 'action_hidden': 8}
-
-
-def small(**changes: object) -> OBAI:
-    torch.manual_seed(0)
-    model = OBAI(OBAIConfig(**{**SMALL, **changes}))
-    torch.nn.init.normal_(model.dynamics.effect, std=0.1)
-    return model
-
-
-def seeded(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def moving_squares(episodes: int, frames: int, seed: int = 0, size: int = 32) -> tuple[Tensor, Tensor]:
-    """Two squares on gray: uint8 frames as float images [N, T, 3, size, size] and the field before each frame.
-
-    The squares move by whole pixels; before the last frame each of them, and the background, is pushed at one pixel.
-    """
-    rng = np.random.default_rng(seed)
-    images = np.full((episodes, frames, size, size, 3), 100, np.uint8)
-    fields = np.zeros((episodes, frames, 2, size, size), np.float32)
-    for image, field in zip(images, fields, strict=True):
-        at, speed = rng.integers(6, size - 12, (2, 2)), rng.integers(-2, 3, (2, 2))
-        colour = rng.integers(0, 256, (2, 3))
-        for t in range(frames):
-            for k in range(2):
-                image[t, at[k, 1]:at[k, 1] + 6, at[k, 0]:at[k, 0] + 6] = colour[k]
-            if t == frames - 2:
-                push = rng.integers(-2, 3, (2, 2))
-                for k in range(2):
-                    field[t + 1, :, at[k, 1] + 2, at[k, 0] + 2] = push[k]
-                field[t + 1, :, 0, 0] = rng.integers(-2, 3, 2)
-                speed = speed + push
-            at = np.clip(at + speed, 0, size - 6)
-    return torch.from_numpy(images).permute(0, 1, 4, 2, 3).float() / 255, torch.from_numpy(fields)
-
-
-def window_of(model: OBAI, frames: int, batch: int = 1) -> tuple[OBAIBelief, Tensor, Tensor]:
-    """A window of beliefs that all differ [batch * frames, ...], its images and fields."""
-    images, fields = moving_squares(batch, frames)
-    dtype = model.initial_mean.dtype
-    images, fields = images.to(dtype), fields.to(dtype)
-    with torch.no_grad():
-        for belief, _ in model.iterations(images, fields, seeded(), 0.5):  # noqa: B007
-            pass
-    noise = 0.2 * torch.randn(belief.mean.shape, generator=seeded(2), dtype=dtype)
-    belief = replace(belief, mean=noise, action_mean=belief.action_mean + noise[..., :2],
-                     action_scale=noise[..., 2:4] - 2)
-    return scaled(belief, noise - 0.5), images.flatten(0, 1), fields
-
-
-def scaled(belief: OBAIBelief, scale: Tensor) -> OBAIBelief:
-    return replace(belief, scale=scale, log_std=softplus_log_std(scale))
 
 
 def test_layers_are_those_of_the_tables() -> None:
@@ -171,25 +115,6 @@ def test_a_window_of_one_frame_is_the_stream() -> None:
 
 
 @pytest.mark.parametrize('joint', [True, False])
-def test_frames_join_every_four_iterations(joint: bool) -> None:
-    model = small(joint=joint)
-    images, fields = moving_squares(2, 3)
-    with torch.no_grad():
-        rows = [len(look.scene.colours) for _, look in model.iterations(images, fields, seeded(), 1.0)]
-    assert rows == [2] * 4 + [4] * 4 + [6] * 4 if joint else rows == [2] * 12
-
-
-def test_composite_loss_weighs_later_iterations_more() -> None:
-    """Eq. 16, and the temperature that goes with the step."""
-    model = small(temperature_start=1.0, temperature_end=0.25, temperature_steps=100)
-    images, fields = moving_squares(2, 2)
-    loss, terms = model.episode_loss(images, fields, 50, seeded())
-    assert terms['temperature'] == pytest.approx(0.5)
-    losses = [look.loss.mean().item() for _, look in model.iterations(images, fields, seeded(), 0.5)]
-    assert loss.item() == pytest.approx(sum(n / 8 * value for n, value in enumerate(losses, 1)), rel=1e-5)
-
-
-@pytest.mark.parametrize('joint', [True, False])
 def test_windows_permute_with_their_slots_and_do_not_know_their_batch(joint: bool) -> None:
     model = small(joint=joint)
     frames = 3 if joint else 1
@@ -272,33 +197,6 @@ def test_decoder_reads_states_but_not_their_rates(reads: str) -> None:
     assert torch.equal(model.scene(belief).colours, model.scene(wider).colours) == (reads == 'state')
 
 
-@pytest.mark.parametrize('value', [0.0, 0.5, 1.0])
-@pytest.mark.parametrize('joint', [True, False])
-def test_loss_is_finite_on_flat_images(value: float, joint: bool) -> None:
-    model = small(joint=joint)
-    _, fields = moving_squares(1, 3)
-    loss, _ = model.episode_loss(torch.full((1, 3, 3, 32, 32), value), fields, 0, seeded())
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-
-
-def test_episodes_repeat_with_the_seed_and_need_no_actions() -> None:
-    model = small(action_size=0)
-    assert (model.action_format, model.plans, model.action_refiner) == ('none', False, None)
-    images, _ = moving_squares(2, 2)
-    losses = [model.episode_loss(images, None, 0, seeded(s))[0].item() for s in (1, 1, 2)]
-    assert losses[0] == losses[1] != losses[2]
-
-
-def test_bfloat16() -> None:
-    model = small().to(torch.bfloat16)
-    images, fields = (x.to(torch.bfloat16) for x in moving_squares(1, 2))
-    loss, _ = model.episode_loss(images, fields, 0, seeded())
-    loss.backward()
-    assert torch.isfinite(loss)
-
-
 def test_plans_reach_their_goal_through_a_field() -> None:
     """Closed-form action of each slot -> field at a pixel that is its own -> prediction with the wanted mean."""
     model = small().double()
@@ -333,28 +231,3 @@ def test_action_fields_fit_the_images() -> None:
     model = small()
     with pytest.raises(InputError, match='action field'):
         model.predict(model.start(2), torch.zeros(2, 5))
-
-
-def test_learns_from_moving_squares() -> None:
-    """A few dozen steps explain held-out episodes better, and each of the terms takes part in it."""
-    torch.manual_seed(0)
-    model = OBAI(OBAIConfig(**{**SMALL, 'first_iterations': 2, 'iterations': 2}))
-    images, fields = moving_squares(64, 2)
-    held_out = moving_squares(4, 2, seed=1)
-
-    def judged() -> tuple[float, float]:
-        with torch.no_grad():
-            loss, terms = model.episode_loss(*held_out, 0, seeded())
-        return loss.item(), terms['nll']
-    before = judged()
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    for step in range(24):
-        rows = torch.randint(0, 64, (2,), generator=seeded(step))
-        loss, _ = model.episode_loss(images[rows], fields[rows], step, seeded(step))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-    after = judged()
-    assert after[0] < 0.5 * before[0]
-    assert after[1] < 0.5 * before[1]
