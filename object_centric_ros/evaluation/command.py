@@ -9,7 +9,7 @@ import torch
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation import model_scores
 from object_centric_ros.evaluation.persistence import EpisodeIds, persistence
-from object_centric_ros.evaluation.reference import evaluate_reference
+from object_centric_ros.evaluation.reference_report import evaluate_reference
 from object_centric_ros.evaluation.tables import Spread, text_table
 from object_centric_ros.tracking.tracker import EntityTracker, choose_device
 
@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--actions', type=int, default=10, help='successful pick-and-places an episode (tracking)')
     parser.add_argument('--blocks', type=int, nargs=2, default=(2, 5), metavar=('LEAST', 'MOST'),
                         help='blocks of a scene (tracking)')
+    parser.add_argument('--reference', metavar='op3=DIR', help='also the authors\' code, of which DIR is a checkout '
+                                                               '(reference)')
     parser.add_argument('--execution', choices=('teleport', 'arm'), default='teleport',
                         help='blocks move at once between views of the arm, or with the arm, seen at 10 Hz (tracking)')
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--seeds', 'a positive number', args.seeds)
     if args.what == 'reference':
         return evaluate_reference(args.data, args.seed, args.seeds or 3, args.episodes, choose_device(args.device),
-                                  args.json)
+                                  args.json, args.reference)
     return evaluate_tracking(args) if args.what == 'tracking' else model_scores.evaluate_model(args)
 
 

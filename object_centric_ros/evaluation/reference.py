@@ -1,4 +1,4 @@
-"""OP3 with its authors' weights on the authors' goal images and episodes (`object-centric evaluate reference`).
+"""OP3 with its authors' weights on the authors' goal images and episodes, by our code and by theirs.
 
 Refinements and predictions start from samples, as the authors' do. The released refinement goes by the gradient of the
 mean over its batch, so that its results depend on how many images it is given: those of goals are printed one image at
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.evaluation.authors import AuthorsOP3
 from object_centric_ros.evaluation.metrics import foreground_ari
-from object_centric_ros.evaluation.tables import Spread, text_table, write_scores
 from object_centric_ros.importing import read_tensors
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.convert import OP3_NAMES, load_published
@@ -32,7 +32,7 @@ from object_centric_ros.presets import load_preset
 Array = NDArray[np.float64]
 STEPS = 4
 """Refinements of a first frame: M of the paper."""
-TITLES = {'open': 'predicted', 'stream': 'one refinement a frame', 'copy': 'first frame copied'}
+STACK, PICK_PLACE = 'stack_s64d64_v1.safetensors', 'pick_place_curriculum.safetensors'
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,14 @@ def refinements(model: OP3, image: Tensor, slots: int, generator: torch.Generato
         yield belief, noise
 
 
+def stack_goals(folder: Path, goals: int | None) -> Iterator[tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Of each structure its name, its blocks, and pictures and labels of so many settled goals."""
+    for file in sorted((folder / 'op3' / 'stack_goals').glob('*.npz')):
+        with np.load(file) as data:
+            blocks = len(json.loads(bytes(data['blocks']))[0]['blocks'])
+            yield file.stem, blocks, data['images'][:goals, 1], data['labels'][:goals, 1]
+
+
 @torch.no_grad()
 def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = None, together: bool = False
                  ) -> list[Goals]:
@@ -102,12 +110,8 @@ def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = Non
         goals: how many of each structure; None = all.
         together: all goals of a structure as one batch, instead of one image at a time.
     """
-    results = []
-    for file in sorted((folder / 'op3' / 'stack_goals').glob('*.npz')):
-        with np.load(file) as data:
-            images, labels = data['images'][:goals, 1], data['labels'][:goals, 1]
-            blocks = len(json.loads(bytes(data['blocks']))[0]['blocks'])
-        device = model.initial_mean.device
+    results, device = [], model.initial_mean.device
+    for structure, blocks, images, labels in stack_goals(folder, goals):
         mse = np.empty((len(seeds), len(images), STEPS))
         ari, loss = (np.empty((len(seeds), len(images))) for _ in range(2))
         batch = len(images) if together else 1
@@ -121,7 +125,33 @@ def goal_metrics(model: OP3, folder: Path, seeds: range, goals: int | None = Non
                 owner = scene.mask_logits.argmax(1).cpu().numpy()
                 ari[i, at] = foreground_ari(labels[at], owner, 0, None)
                 loss[i, at] = model.loss(belief, scene, x)[0].cpu()
-        results.append(Goals(file.stem, blocks, blocks + 2, batch, mse, ari, loss))
+        results.append(Goals(structure, blocks, blocks + 2, batch, mse, ari, loss))
+    return results
+
+
+def authors_goal_metrics(checkout: Path, folder: Path, seeds: range, goals: int | None = None
+                         ) -> list[tuple[Array, Array]]:
+    """The authors' code in a checkout on the same goals, one image at a time, with the noise of `goal_metrics`.
+
+    Their last sample is made without noise, so that they too decode the belief's mean.
+
+    Returns:
+        of each structure MSE and foreground ARI after STEPS refinements [seeds, goals].
+    """
+    tensors, results = read_tensors(str(folder / 'op3' / STACK)), []
+    for _, blocks, images, labels in stack_goals(folder, goals):
+        theirs = AuthorsOP3(checkout, tensors, blocks + 2, 0)
+        mse, ari = (np.empty((len(seeds), len(images))) for _ in range(2))
+        for i, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(seed)
+            for j, image in enumerate(images):
+                x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+                noise = [torch.randn(1, blocks + 2, 64, generator=generator) for _ in range(STEPS + 1)]
+                noise[-1].zero_()
+                _, masks, composed, *_ = theirs.run(x[:, None], None, None, [0] * STEPS, noise)
+                mse[i, j] = (composed[0] - x[0]).square().mean().item()
+                ari[i, j] = foreground_ari(labels[j:j + 1], masks[:, -1, :, 0].argmax(1).numpy(), 0, None)[0]
+        results.append((mse, ari))
     return results
 
 
@@ -159,78 +189,3 @@ def episode_metrics(model: OP3, folder: Path, seeds: range, episodes: int | None
                     beliefs[kind], noises[kind] = belief, noise
                     values[kind][i, j, t] = error(model.scene(belief, noise).image[0], t + 1)
     return values
-
-
-def evaluate_reference(path: str | None, first_seed: int, seeds: int, count: int | None, device: torch.device,
-                       out: str | None = None) -> int:
-    """Print the tables; `count` limits goals per structure and episodes, `out` is a JSON file for all numbers."""
-    folder, drawn = data_folder(path), range(first_seed, first_seed + seeds)
-    stack = load_authors('op3_released_stack', folder / 'op3' / 'stack_s64d64_v1.safetensors', device)
-    alone, batched = (goal_metrics(stack, folder, drawn, count, together) for together in (False, True))
-    print_goals(alone, batched, drawn)
-    pick = load_authors('op3_released_pick_place', folder / 'op3' / 'pick_place_curriculum.safetensors', device)
-    values = episode_metrics(pick, folder, drawn, count)
-    print_episodes(values, pick.config.slots)
-    if out:
-        found = goal_scores(alone, '') | goal_scores(batched, '_batch') | {'mse_first': values['first']}
-        for key in TITLES:
-            found |= {f'{key}_{t + 1}': values[key][:, :, t] for t in range(values[key].shape[2])}
-        about = {'episodes': f'{values["first"].shape[1]} (or {found["mse_goals"].shape[1]} goals)'}
-        setting = {'slots': f'blocks + 2 (goals) or {pick.config.slots} (episodes)', 'seeds': list(drawn),
-                   'device': str(device)}
-        write_scores(out, {'model_id': "OP3, authors' weights"}, about, setting,
-                     [{k: v[i] for k, v in found.items() if i < len(v)} for i in range(len(drawn))])
-    return 0
-
-
-def restarts_of(seeds: int) -> list[int]:
-    """1, 2, 4, ... up to the number of seeds."""
-    return [2 ** i for i in range(seeds.bit_length())]
-
-
-def print_goals(alone: list[Goals], batched: list[Goals], seeds: range) -> None:
-    """Tables of each structure, and of restarts."""
-    print(f'OP3, authors\' weights for stacking, goal images; seeds {seeds.start} to {seeds.stop - 1}; std: of the '
-          f'seeds\' means; B: images at a time, all goals of a structure as the authors ran it\n')
-    header = ('structure', 'blocks', 'K', 'goals', 'B', 'MSE M=1', 'M=2', f'M={STEPS}', 'std', 'median', 'ARI-F', 'std')
-    rows = []
-    for g in (g for pair in zip(alone, batched, strict=True) for g in pair):
-        mse, ari = Spread.of(g.mse[:, :, -1].mean(1)), Spread.of(np.nanmean(g.ari, 1))
-        rows.append((g.structure, g.blocks, g.slots, g.mse.shape[1], g.batch, g.mse[:, :, 0].mean(),
-                     g.mse[:, :, 1].mean(), mse.mean, mse.std, np.median(g.mse[:, :, -1]), ari.mean, ari.std))
-    print(text_table(header, rows), end='\n\n')
-    print('The likeliest of several seeds kept (lowest negative ELBO), one image at a time; std: of groups\' means\n')
-    table: list[tuple[object, ...]] = []
-    for g in alone:
-        for restarts in restarts_of(len(seeds)):
-            kept = g.likeliest(restarts)
-            mse, ari = Spread.of(kept[0].mean(1)), Spread.of(np.nanmean(kept[1], 1))
-            table.append((g.structure, restarts, mse.count, mse.mean, mse.std, np.median(kept[0]), kept[0].max(),
-                          ari.mean, ari.std))
-    columns = ('structure', 'restarts', 'groups', 'MSE', 'std', 'median', 'worst', 'ARI-F', 'std')
-    print(text_table(columns, table), end='\n\n')
-
-
-def print_episodes(values: dict[str, Array], slots: int) -> None:
-    """The table of `episode_metrics`."""
-    episodes = values['first'].shape[1]
-    print(f'OP3, authors\' weights for pick and place, {episodes} two-block episodes, K = {slots}; MSE\n')
-    after = Spread.of(values['first'].mean(1))
-    table: list[tuple[object, ...]] = [(f'{STEPS} refinements', 't', after.mean, after.std)]
-    for key, title in TITLES.items():
-        for t in range(values[key].shape[2]):
-            s = Spread.of(values[key][:, :, t].mean(1))
-            table.append((title, f't+{t + 1}', s.mean, s.std))
-    print(text_table(('what', 'frame', 'mean', 'std'), table))
-
-
-def goal_scores(goals: list[Goals], suffix: str) -> dict[str, Array]:
-    """Metrics of all structures and of each, [seeds or groups of seeds, goals]."""
-    found = {}
-    for name, of in [('goals', goals), *((g.structure, [g]) for g in goals)]:
-        for restarts in restarts_of(len(goals[0].loss)):
-            best = f'_best_{restarts}' if restarts > 1 else ''
-            kept = [g.likeliest(restarts) for g in of]
-            for i, metric in enumerate(('mse', 'ari_f')):
-                found[f'{metric}_{name}{suffix}{best}'] = np.concatenate([k[i] for k in kept], 1)
-    return found

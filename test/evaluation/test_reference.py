@@ -100,6 +100,8 @@ def test_without_the_data_it_says_what_is_missing(tmp_path: Path, capsys: pytest
     assert main(['evaluate', 'reference', '--data', str(tmp_path)]) == 2
     assert 'folder with op3/' in capsys.readouterr().err
     assert main(['evaluate', 'reference', '--seeds', '0']) == 2
+    assert main(['evaluate', 'reference', '--reference', 'parts=folder']) == 2
+    assert 'op3=DIR' in capsys.readouterr().err
 
 
 @needs_data
