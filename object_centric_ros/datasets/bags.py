@@ -27,7 +27,7 @@ from object_centric_ros.datasets.episodes import Arrays
 from object_centric_ros.datasets.sources import Source, View, windows
 from object_centric_ros.encodings import to_rgb
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.geometry import Lens, PinholeCamera, Preparation, named_rectified
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 JOINTS, INFO = 'sensor_msgs/msg/JointState', 'sensor_msgs/msg/CameraInfo'
@@ -71,7 +71,8 @@ class Recording:
         stamps: of the images [n].
         joint_stamps, joint_positions: [m], [m, J]; joint_names: J.
         actions: (started, finished, [4] pick x, y and place x, y, success).
-        info: width, height and k of the camera, if the bag says it.
+        info: width, height and k of the camera, if the bag says it; k is that of the images without distortion.
+        lens: distortion of the images as they were recorded; None for none.
     """
 
     stamps: NDArray[np.int64]
@@ -81,6 +82,7 @@ class Recording:
     actions: list[tuple[int, int, NDArray[np.float32], bool]] = field(default_factory=list)
     action_frame: str = ''
     info: dict[str, Any] | None = None
+    lens: Lens | None = None
 
 
 def bag(path: str | os.PathLike[str], options: BagOptions | None = None, view: View | None = None,
@@ -219,7 +221,7 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
             found.actions.append((times[0], times[1], xy, bool(message.success)))
             found.action_frame = message.header.frame_id
         else:
-            found.info = {'width': message.width, 'height': message.height, 'k': np.asarray(message.k).tolist()}
+            found.info, found.lens = _camera_info(message, named_rectified(images.topic))
     if not stamps:
         raise InputError(f'{folder}: {images.topic}', 'images', 'none')
     found.stamps = np.unique(np.array(stamps, np.int64))
@@ -231,6 +233,15 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
         found.joint_stamps = np.array([row[0] for row in same], np.int64)
         found.joint_positions = np.array([row[1] for row in same]).reshape(len(same), len(found.joint_names))
     return found
+
+
+def _camera_info(message: Any, rectified: bool) -> tuple[dict[str, Any], Lens | None]:
+    """What a CameraInfo says of the images: K and distortion of raw ones, P of rectified ones."""
+    k, p, d = np.asarray(message.k), np.asarray(message.p).reshape(3, 4), tuple(float(x) for x in message.d)
+    if rectified and p[0, 0] > 0:
+        k = p[:, :3].reshape(-1)
+    lens = Lens(message.distortion_model, d) if any(d) and not rectified else None
+    return {'width': message.width, 'height': message.height, 'k': k.tolist()}, lens
 
 
 def decode_image(message: Any) -> NDArray[np.uint8]:
@@ -326,6 +337,8 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
     left = {int(recording.stamps[i]): i for images, _ in plans for i in images}
     uses = np.bincount([i for images, _ in plans for i in images], minlength=len(recording.stamps))
     pictures: dict[int, NDArray[np.uint8]] = {}
+    straight = None if recording.lens is None else Preparation(
+        _camera(recording.info or {}, (np.eye(3), np.zeros(3)), View()), recording.lens)
     with open_bag(folder) as reader, readable(folder):
         connection = next(c for c in reader.connections if c.topic == topic)
         ready = 0
@@ -334,7 +347,8 @@ def _episodes(folder: Path, topic: str, recording: Recording, chains: list[Chain
             if index is None:
                 continue
             try:
-                pictures[index] = view.image(decode_image(read_message(reader, data, connection.msgtype)))
+                picture = decode_image(read_message(reader, data, connection.msgtype))
+                pictures[index] = view.image(picture if straight is None else straight(picture))
             except InputError as e:
                 raise InputError(f'{folder}: {topic}: {e.what}', e.expected, e.got) from e
             while ready < len(plans) and all(i in pictures for i in plans[ready][0]):

@@ -8,7 +8,7 @@ from object_centric_ros.geometry.camera import (
     table_to_model,
 )
 from object_centric_ros.geometry.homography import Homography, position_covariance
-from object_centric_ros.geometry.preparation import Lens, Preparation
+from object_centric_ros.geometry.preparation import Lens, Preparation, named_rectified
 
-__all__ = ['Homography', 'Lens', 'PinholeCamera', 'Preparation', 'model_image', 'model_to_table', 'normalised',
-           'position_covariance', 'table_to_model']
+__all__ = ['Homography', 'Lens', 'PinholeCamera', 'Preparation', 'model_image', 'model_to_table', 'named_rectified',
+           'normalised', 'position_covariance', 'table_to_model']

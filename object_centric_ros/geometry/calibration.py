@@ -140,3 +140,14 @@ def quaternion(rotation: ArrayLike) -> NDArray[np.float64]:
     angle = float(np.linalg.norm(axis))
     unit = axis / angle if angle > 1e-12 else np.zeros(3)
     return np.append(np.sin(angle / 2) * unit, np.cos(angle / 2))
+
+
+def rotation_of(orientation: ArrayLike) -> NDArray[np.float64]:
+    """Rotation matrix 3x3 of a quaternion [4] (x, y, z, w) or of a matrix by rows [9]; the inverse of `quaternion`."""
+    given = np.asarray(orientation, float)
+    if given.size == 9:
+        return given.reshape(3, 3)
+    unit = given.reshape(4) / np.linalg.norm(given)
+    sine = float(np.linalg.norm(unit[:3]))
+    axis = unit[:3] / sine if sine > 1e-12 else np.zeros(3)
+    return np.asarray(cv2.Rodrigues(2 * np.arctan2(sine, unit[3]) * axis)[0], float)

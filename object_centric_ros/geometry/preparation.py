@@ -15,6 +15,11 @@ COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidi
 """Distortion models of sensor_msgs/CameraInfo and how many numbers each takes; the last two are the same one."""
 
 
+def named_rectified(topic: str) -> bool:
+    """Whether a topic's name says that its images are rectified, as image_proc names them (image_rect, ...)."""
+    return any(word.startswith('rect') for part in topic.split('/')[-2:] for word in part.split('_'))
+
+
 @dataclass(frozen=True)
 class Lens:
     """How a lens distorts, as OpenCV and sensor_msgs/CameraInfo describe it.

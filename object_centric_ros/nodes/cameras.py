@@ -136,11 +136,6 @@ def rectified_info(info: CameraInfo) -> CameraInfo:
                       binning_y=info.binning_y, roi=info.roi, k=[*p[0:3], *p[4:7], *p[8:11]])
 
 
-def named_rectified(topic: str) -> bool:
-    """Whether a topic's name says that its images are rectified, as image_proc names them (image_rect, ...)."""
-    return any(word.startswith('rect') for part in topic.split('/')[-2:] for word in part.split('_'))
-
-
 def camera_from_info(info: CameraInfo, pose: Pose) -> PinholeCamera:
     """The camera that a CameraInfo message describes, at `pose`; binning and region of interest are refused.
 

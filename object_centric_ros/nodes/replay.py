@@ -16,6 +16,7 @@ import numpy as np
 from object_centric_ros.datasets import bags
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.tables import text_table
+from object_centric_ros.geometry import named_rectified
 
 GAP = 2.5
 """Intervals between images longer than this many usual ones are gaps."""
@@ -128,7 +129,6 @@ def replay(source: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
         info = None
         if topics.info is not None:
             info = next((m for _, _, m in messages(reader, [topics.info], source, tally.problems)), None)
-        from object_centric_ros.nodes.cameras import named_rectified
         rectified = named_rectified(topics.images.topic) if args.rectified == 'auto' else args.rectified == 'yes'
         perception = OfflinePerception(settings, info, Intake(rectified, tuple(args.crop) if args.crop else None,
                                                               args.letterbox))

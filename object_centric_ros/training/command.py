@@ -23,9 +23,12 @@ from object_centric_ros.training.watch import Diverged
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `object-centric train`."""
     parser.add_argument('--config', required=True, help='YAML file of the run, e.g. config/train/tabletop_parts.yaml')
-    parser.add_argument('--data', required=True, nargs='+',
-                        help='HDF5 files of training episodes (object-centric generate)')
-    parser.add_argument('--validation', required=True, help='HDF5 file of held-out episodes')
+    parser.add_argument('--data', nargs='+', help='HDF5 files of training episodes (object-centric generate)')
+    parser.add_argument('--validation', help='HDF5 file of held-out episodes')
+    parser.add_argument('--bag', nargs='+', metavar='BAG', help='instead of both: two or more ROS 2 bags, or a folder '
+                        'of them; a tenth is held out')
+    parser.add_argument('--pose', metavar='FILE', help='with --bag: pose of the camera, as object-centric calibrate '
+                        'writes it')
     parser.add_argument('--out', required=True, help='folder of the run; a run found there is continued')
     parser.add_argument('--minutes', type=float, default=60.0, help='training time of all calls together, for stages '
                         'without a number of steps')
@@ -46,11 +49,28 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     if args.pause <= 0:
         raise InputError('--pause', 'a positive number', args.pause)
+    if bool(args.bag) == bool(args.data) or bool(args.data) != bool(args.validation):
+        raise InputError('training data', '--data and --validation, or --bag', ' and '.join(
+            f'--{k}' for k in ('data', 'validation', 'bag') if getattr(args, k)) or 'none')
     processes = Processes('cpu' if args.device == 'cpu' or not torch.cuda.is_available() else 'cuda')
     try:
         return _train(args, processes)
     finally:
         processes.close()
+
+
+def _from_bags(args: argparse.Namespace, config: TrainingConfig, processes: Processes) -> tuple[list[str], str]:
+    """Episode files of the bags, in the folder of the run; several processes want them made before."""
+    from object_centric_ros.datasets.from_bags import episodes_from_bags, pose_from_file
+    if processes.count > 1:
+        raise InputError('--bag', 'one process (several take --data and --validation)', processes.count)
+    pose = pose_from_file(args.pose) if args.pose else None
+    steps = max(5, *(stage.horizon * stage.stride for stage in config.stages))
+    data, validation, notes = episodes_from_bags(args.bag, os.path.join(args.out, 'data'), config.model.image_size,
+                                                 pose, steps)
+    for note in notes:
+        print(note, flush=True)
+    return [data], validation
 
 
 def _device(name: str, processes: Processes) -> str:
@@ -67,6 +87,8 @@ def _device(name: str, processes: Processes) -> str:
 def _train(args: argparse.Namespace, processes: Processes) -> int:
     device = _device(args.device, processes)
     config = load_yaml(TrainingConfig, args.config)
+    if args.bag:
+        args.data, args.validation = _from_bags(args, config, processes)
     action_format = build_model(config.model).action_format
     data = TrainingFiles(args.data, action_format, config.object_height, args.episodes)
     held_out = Episodes(args.validation, config.object_height, None, action_format)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_bags import EPOCH, image, joints, picture, recording, write
+from small_bags import EPOCH, camera_info, image, joints, picture, recording, write
 
 from object_centric_ros.cli import main
 from object_centric_ros.datasets.bags import BagOptions, bag
 from object_centric_ros.datasets.episodes import EpisodeStore
 from object_centric_ros.datasets.sources import View, save
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.geometry import Lens, PinholeCamera, Preparation
 
 
 def seconds(frames: np.ndarray) -> list[float]:
@@ -102,6 +102,24 @@ def test_the_camera_of_cropped_images(tmp_path: Path) -> None:
     camera = PinholeCamera.from_dict(source.meta['camera'])
     assert (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy) == (24, 20, 40, 41, 12.5, 10.5)
     assert next(iter(source.episodes))['frames'].shape == (5, 16, 16, 3)
+
+
+def test_distorted_images_are_made_straight_as_in_the_nodes(tmp_path: Path) -> None:
+    def told(topic: str) -> tuple[float, np.ndarray]:
+        info = camera_info(0.0)
+        info.d, info.p = np.array([-0.3, 0.1, 0.0, 0.0, 0.0]), np.array([50.0, 0, 15, 0, 0, 51, 11, 0, 0, 0, 1, 0])
+        path = write(tmp_path / topic.strip('/').replace('/', '_'),
+                     [('/c/camera_info', 0.0, info), *((topic, t / 10, image(t / 10)) for t in range(5))])
+        source = bag(path, BagOptions(rate=10.0))
+        return source.meta['camera_info']['k'][0], next(iter(source.episodes))['frames'][0]
+
+    own = PinholeCamera(32, 24, 40.0, 41.0, 16.5, 12.5, np.eye(3), np.zeros(3))
+    straight = Preparation(own, Lens('plumb_bob', (-0.3, 0.1, 0.0, 0.0, 0.0)))(picture(0.0))
+    assert (straight != picture(0.0)).any()
+    for topic, focal, expected in (('/c/image', 40.0, straight), ('/c/image_rect', 50.0, picture(0.0))):
+        k, frame = told(topic)
+        assert k == focal
+        np.testing.assert_array_equal(frame, expected)
 
 
 def test_bags_that_cannot_be_used(tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.geometry import PinholeCamera, named_rectified
 from object_centric_ros.nodes.cameras import (
     Transforms,
     camera_from_info,
     info_from_camera,
-    named_rectified,
     pose_of_transform,
     preparation_from_info,
 )
