@@ -16,7 +16,7 @@ from object_centric_ros.evaluation.benchmark_pick_place import Settings, build
 from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs, table
 from object_centric_ros.evaluation.benchmark_speed import HEADER, pick_place_speed, stack_speed
 from object_centric_ros.evaluation.benchmark_stack import build_stack, stack_goals, stack_settings
-from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table
+from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table, write_measurements
 from object_centric_ros.evaluation.reference import data_folder, load_authors
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stack.add_argument('--uniform', action='store_true',
                        help='first draws anywhere and of any colour, as published')
     stack.add_argument('--stride', type=int, choices=(1, 2, 4), default=2, help='of the grid of comparison')
-    _search(stack, 60, 2, 10, 'a goal')
+    _search(stack, 30, 2, 10, 'a goal')
     speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
     speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
@@ -76,6 +76,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, help='goals of each kind (default: 50, or all that are in files)')
     parser.add_argument('--label', default='', help='name of these settings in the table')
     parser.add_argument('--seed', type=int, default=0, help='of the first goal and of all draws')
+    parser.add_argument('--json', metavar='DIR', help='write the measurements there, one file for each task')
     parser.add_argument('--workers', type=int, default=1, help='worlds at a time, each in a process of its own')
 
 
@@ -92,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
     print(f'\n{len(records)} goals, {before} of them from an earlier call; seed {args.seed}; accuracy is final, '
           'not best, where it does not say so\n')
     print(stack_table(records) if stack else pick_place_table(records))
+    if args.json:
+        print('\nwritten: ' + ', '.join(str(f) for f in write_measurements(records, Path(args.json))))
     print(f'\npictures ({"" if stack else "start, "}goal, result, imagined): {folder / "pictures"}')
     return 0
 

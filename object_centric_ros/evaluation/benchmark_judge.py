@@ -46,16 +46,22 @@ def own_places(now: Sequence[Block], goal: Sequence[Block], tolerance: float) ->
     return np.asarray(away <= tolerance)
 
 
-def strictly_built(now: Sequence[Block], goal: Sequence[Block], tolerance: float, colour: float = 0.25) -> float:
+def strictly_built(now: Sequence[Block], goal: Sequence[Block], tolerance: float, colour: float | None = 0.25
+                   ) -> float:
     """The strict rule where blocks are chosen by the planner: the part of targets that have a block of their own.
 
-    Each target takes one block of its shape, the colours of which are less than `colour` (L2 of RGB) apart, within
-    `tolerance` on every axis; the pairing that serves most targets counts.
+    Each target takes one block within `tolerance` on every axis; the pairing that serves most targets counts.
+
+    Args:
+        colour: the block also is of the target's shape, and less than this away in colour (L2 of RGB); None: any block.
     """
-    fits = np.array([[b.shape == g.shape and max(abs(p - q) for p, q in zip(b.position, g.position, strict=True))
-                      <= tolerance and np.linalg.norm(np.subtract(b.rgb, g.rgb)) < colour for b in now] for g in goal])
-    rows, columns = linear_sum_assignment(fits.reshape(len(goal), -1), maximize=True)
-    return float(fits.reshape(len(goal), -1)[rows, columns].sum() / len(goal))
+    away = np.abs(_positions(now)[None] - _positions(goal)[:, None]).max(-1, initial=0)
+    fits = (away <= tolerance).reshape(len(goal), len(now))
+    if colour is not None:
+        alike = [[b.shape == g.shape and np.linalg.norm(np.subtract(b.rgb, g.rgb)) < colour for b in now] for g in goal]
+        fits &= np.array(alike, bool).reshape(len(goal), len(now))
+    rows, columns = linear_sum_assignment(fits, maximize=True)
+    return float(fits[rows, columns].sum() / len(goal))
 
 
 def _positions(blocks: Sequence[Block]) -> NDArray[np.float64]:

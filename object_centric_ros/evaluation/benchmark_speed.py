@@ -17,9 +17,10 @@ from object_centric_ros.evaluation.benchmark_stack import DEPTH, StackSettings, 
 from object_centric_ros.evaluation.benchmark_stack import stage_camera as stack_camera
 from object_centric_ros.evaluation.timing import peak_memory
 from object_centric_ros.models.op3 import OP3
+from object_centric_ros.planning.blocks_fit import Drop
 from object_centric_ros.planning.blocks_inference import Explained, Inference, InferenceConfig
 from object_centric_ros.planning.blocks_pick_place import PickPlacePlanner
-from object_centric_ros.planning.blocks_stack import Drop, StackPlanner
+from object_centric_ros.planning.blocks_stack import StackPlanner
 from object_centric_ros.simulation.blocks_pick_place import WORKSPACE, PickPlaceWorld
 from object_centric_ros.simulation.blocks_stack import DROP_BOUNDS, StackWorld
 from object_centric_ros.simulation.blocks_stage import SHAPES
@@ -66,7 +67,7 @@ def stack_speed(model: OP3, goals: str | Path, repeats: int, seed: int) -> list[
     now: Explained = inference.explain(world.render(), 6, torch.Generator().manual_seed(seed))
 
     def draw(drops: Sequence[Drop]) -> NDArray[np.uint8]:
-        return np.stack([world.render_block_in_air(d.shape, d.rgb, d.position) for d in drops])
+        return np.stack([world.render_block_in_air(d.shape, d.rgb, d.position, d.yaw) for d in drops])
     rows = []
     released = replace(s.planner, order='cheapest', around=False, cost='subimage',
                        search=replace(s.planner.search, population=100, elites=10))

@@ -20,8 +20,9 @@ from object_centric_ros.evaluation.benchmark_judge import stacked, strictly_buil
 from object_centric_ros.evaluation.benchmark_pick_place import Built
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.op3 import OP3
+from object_centric_ros.planning.blocks_fit import Drop
 from object_centric_ros.planning.blocks_inference import Inference, InferenceConfig
-from object_centric_ros.planning.blocks_stack import Drop, StackConfig, StackPlanner
+from object_centric_ros.planning.blocks_stack import StackConfig, StackPlanner
 from object_centric_ros.simulation.blocks_goals import StackGoal, read_stack_goals
 from object_centric_ros.simulation.blocks_stack import DROP_BOUNDS, STAGE, StackWorld, upright_block
 from object_centric_ros.simulation.blocks_stage import SHAPES
@@ -73,7 +74,7 @@ def build_stack(model: OP3, name: str, goal: StackGoal, settings: StackSettings,
         now = inference.explain(world.render(), plans + settings.extra_slots, generator)
 
         def draw(drops: Sequence[Drop]) -> NDArray[np.uint8]:
-            return np.stack([world.render_block_in_air(d.shape, d.rgb, d.position) for d in drops])
+            return np.stack([world.render_block_in_air(d.shape, d.rgb, d.position, d.yaw) for d in drops])
         plan = planner.plan(now, explained, left, draw, rng, generator)
         imagined, plans = plan.imagined, plans + 1
         planning, scored = planning + plan.seconds, scored + plan.scored
@@ -84,6 +85,7 @@ def build_stack(model: OP3, name: str, goal: StackGoal, settings: StackSettings,
         reason = f'{len(explained.things)} of {len(blocks)} entities found in the goal'
     now_blocks = world.blocks
     final = {'paper': float(len(now_blocks) == len(blocks) and stacked(now_blocks, blocks)),
+             'position': strictly_built(now_blocks, blocks, HALF, None),
              'strict': strictly_built(now_blocks, blocks, HALF)}
     record = {'goal': name, 'structure': name.rpartition('-')[0], 'blocks': len(blocks), 'seed': seed, 'final': final,
               'plans': plans, 'candidates': scored, 'planning_s': round(planning, 3),
@@ -97,7 +99,7 @@ def let_go(world: StackWorld, drop: Drop) -> bool:
     """Let a block go where the plan says, or, where it would start inside of another, right above that."""
     for rise in np.arange(0, HIGHEST, 0.1):
         x, y, z = drop.position
-        block = upright_block(drop.shape, drop.rgb, (x, y, z + rise))
+        block = upright_block(drop.shape, drop.rgb, (x, y, z + rise), drop.yaw)
         if not world.overlaps(block):
             world.drop(block)
             return True

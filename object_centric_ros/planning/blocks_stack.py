@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import pi
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.belief import Scene
 from object_centric_ros.models.op3 import OP3
+from object_centric_ros.planning.blocks_fit import Draw, Drop, Fits, Kind, Likeness, drop_of
 from object_centric_ros.planning.blocks_inference import Explained
 from object_centric_ros.planning.blocks_insert import inserted, settled
 from object_centric_ros.planning.blocks_rollout import looks, pictures
@@ -28,19 +30,10 @@ from object_centric_ros.planning.coarse import coarsened, subsampled
 from object_centric_ros.planning.costs import COSTS, Pictures
 
 ORDERS = ('lowest', 'cheapest')
+TURNS = dict.fromkeys(('cube', 'tetrahedron'), (0.0, pi / 8, pi / 4, 3 * pi / 8))
+"""Turns about the vertical that are tried (rad); a quarter of a turn changes nothing."""
 DARK = 0.1
 """A slot whose channels are all below this draws the black background."""
-Draw = Callable[[Sequence['Drop']], NDArray[np.uint8]]
-"""Blocks, one at a time, held in the air over the present scene -> pictures uint8 [N, H, W, 3]; the task gives it."""
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A block to let go: its shape, colour RGB, and position x, y, z."""
-
-    shape: str
-    rgb: tuple[float, float, float]
-    position: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -51,23 +44,26 @@ class StackConfig:
         cost: of a pair, a name of `costs.COSTS`.
         order: which goal entity comes next: the 'lowest' in the picture that is not filled (what carries others comes
             first), or the 'cheapest', whichever a candidate fits best (the paper's).
-        around: draw first candidates around what the goal shows, or uniformly (as published).
+        around: draw first candidates around the blocks that look most like the goal entity where it is seen (and count
+            how much a candidate would look like it there), or uniformly (as published).
         search: the optimiser.
         stride: resolution of inference and costs.
         refinements: of a candidate's new slot.
         colour_spread, side_spread, air: of first draws: standard deviations of colours (RGB) and of x, and how far
             above its place a block is held.
+        doubt: shapes that differ this much more from the goal entity are e times rarer in first draws.
     """
 
     cost: str = 'soft_iou'
     order: str = 'lowest'
     around: bool = True
-    search: SearchConfig = field(default_factory=lambda: SearchConfig('cem', 60, 8, 2, spread=0.01))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig('cem', 30, 5, 2, spread=0.01))
     stride: int = 2
     refinements: int = 4
-    colour_spread: float = 0.15
-    side_spread: float = 0.1
-    air: tuple[float, float] = (0.1, 0.5)
+    colour_spread: float = 0.03
+    side_spread: float = 0.04
+    air: tuple[float, float] = (0.05, 0.3)
+    doubt: float = 0.05
 
     def __post_init__(self) -> None:
         if self.cost not in COSTS:
@@ -101,6 +97,14 @@ def lit(things: Pictures) -> Pictures:
     return Pictures(things.masks * (things.colours.amax(2) > DARK), things.colours)
 
 
+@dataclass(frozen=True)
+class Proposals:
+    """For one goal entity: the shapes as they look most like it, and the comparison."""
+
+    likeness: Likeness
+    fits: Fits
+
+
 class StackPlanner:
     """Plans from pictures; never from the simulator's state.
 
@@ -114,7 +118,8 @@ class StackPlanner:
 
     def __init__(self, model: OP3, shapes: Sequence[str], bounds: Sequence[tuple[float, float]],
                  camera: PinholeCamera, depth: float, config: StackConfig | None = None) -> None:
-        self.config, self.shapes, self.camera, self.depth = config or StackConfig(), tuple(shapes), camera, depth
+        self.config, self.camera, self.depth = config or StackConfig(), camera, depth
+        self.kinds: tuple[Kind, ...] = tuple((shape, turn) for shape in shapes for turn in TURNS.get(shape, (0.0,)))
         if model.config.action_size:
             raise InputError('model', 'OP3 without actions', model.action_format)
         self.model = model
@@ -122,7 +127,7 @@ class StackPlanner:
         low, high = (np.array([b[i] for b in bounds], float) for i in (0, 1))
         if self.config.around:
             low[1] = high[1] = depth
-        self.space = Space(np.append(low, [0, 0, 0]), np.append(high, [1, 1, 1]), len(self.shapes))
+        self.space = Space(np.append(low, [0, 0, 0]), np.append(high, [1, 1, 1]), len(self.kinds))
 
     @torch.no_grad()
     def plan(self, now: Explained, goal: Explained, left: Sequence[int], draw: Draw, rng: np.random.Generator,
@@ -136,8 +141,10 @@ class StackPlanner:
         targets = self._pictures(self.coarse, goal, wanted)
         state = self.coarse.latents(now.belief)
 
+        proposals = [self._proposals(now, goal, g, draw) for g in wanted] if c.around else []
+
         def score(choices: Ints, points: Floats) -> Floats:
-            drops = [self._drop(i, p) for i, p in zip(choices[:, 0], points[:, 0], strict=True)]
+            drops = [drop_of(self.kinds[i], p) for i, p in zip(choices[:, 0], points[:, 0], strict=True)]
             images = torch.from_numpy(draw(drops)).to(state.device).permute(0, 3, 1, 2).float() / 255
             seen = subsampled(images, c.stride)
             costs = []
@@ -148,10 +155,16 @@ class StackPlanner:
                               torch.cat([present.mask_logits.expand(len(part), -1, -1, -1), new.mask_logits], 1))
                 last = lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
                 costs.append(COSTS[c.cost](targets, last)[:, :, 0].min(1).values)
-            return torch.cat(costs).double().cpu().numpy()
-        around = self._around(goal, wanted, rng) if c.around else None
-        found = optimise(self.space, score, c.search, rng, around)
-        drop = self._drop(found.choices[0], found.points[0])
+            expected = torch.cat(costs).double().cpu().numpy()
+            if not proposals:
+                return expected
+            there = [[replace(d, position=(d.position[0], d.position[1], float(p.fits.points[i, 2])))
+                      for d, i in zip(drops, choices[:, 0], strict=True)] for p in proposals]
+            # What it would look like in place tells shapes and colours apart that the model's pictures blur.
+            return expected + np.min([p.likeness.costs(d) for p, d in zip(proposals, there, strict=True)], 0)
+        around, prior = self._around(proposals, rng) if proposals else (None, None)
+        found = optimise(self.space, score, c.search, rng, around, prior)
+        drop = drop_of(self.kinds[found.choices[0]], found.points[0])
         cost, target, imagined = self._finish(now, goal, wanted, drop, draw, generator)
         return StackPlan(drop, target, cost, imagined, found.scored, time.perf_counter() - started)
 
@@ -167,10 +180,6 @@ class StackPlanner:
         best = int(costs.argmin())
         return float(costs[best]), wanted[best], scene.image[0]
 
-    def _drop(self, shape: int, point: Floats) -> Drop:
-        x, y, z, r, g, b = (float(v) for v in point)
-        return Drop(self.shapes[int(shape)], (r, g, b), (x, y, z))
-
     def _pictures(self, model: OP3, goal: Explained, wanted: Sequence[int]) -> Pictures:
         scene = model.decode(model.latents(goal.belief))
         slots = [goal.things[g] for g in wanted]
@@ -182,22 +191,29 @@ class StackPlanner:
         level = np.round((centres[:, 1].max() - centres[:, 1]) / 4)
         return left[int(np.lexsort((centres[:, 0], level))[0])]
 
-    def _around(self, goal: Explained, wanted: Sequence[int], rng: np.random.Generator) -> Callable[[Ints], Floats]:
-        """Draws around where goal entities are seen, in the colours that they have there."""
-        centres, colours = looks(lit(pictures(goal)))
-        places = np.array([self._at_depth(centres[g]) for g in wanted])
-        shades = np.clip(colours[list(wanted)], 0, 1)
-        c = self.config
+    def _proposals(self, now: Explained, goal: Explained, g: int, draw: Draw) -> Proposals:
+        """The shapes as they look most like goal entity g."""
+        mask = lit(pictures(goal)).masks[0, g]
+        likeness = Likeness(goal.image, mask, now.image, draw)
+        x, z = self._at_depth(looks(likeness.goal)[0][0])
+        return Proposals(likeness, likeness.fit(self.kinds, np.array([x, self.depth, z]),
+                                                lambda pixel: np.array(self._at_depth(pixel))))
+
+    def _around(self, proposals: Sequence[Proposals], rng: np.random.Generator
+                ) -> tuple[Callable[[Ints], Floats], Floats]:
+        """Draws around the proposals, and weights of the shapes."""
+        c, points = self.config, np.stack([p.fits.points for p in proposals])  # [W, S, 6]
+        costs = np.stack([p.fits.costs for p in proposals])
+        weight = np.exp(-(costs - costs.min(1, keepdims=True)) / c.doubt).sum(0) + 1e-3
 
         def draw(choices: Ints) -> NDArray[np.float64]:
             n = len(choices)
-            which = rng.integers(len(wanted), size=n)
-            x = places[which, 0] + c.side_spread * rng.standard_normal(n)
-            z = places[which, 1] + rng.uniform(*c.air, n)
-            rgb = shades[which] + c.colour_spread * rng.standard_normal((n, 3))
-            points = np.column_stack([x, np.full(n, self.depth), z, rgb])
-            return np.clip(points, self.space.low, self.space.high)[:, None]
-        return draw
+            drawn = points[rng.integers(len(points), size=n), choices[:, 0]].copy()
+            drawn[:, 0] += c.side_spread * rng.standard_normal(n)
+            drawn[:, 2] += rng.uniform(*c.air, n)
+            drawn[:, 3:] += c.colour_spread * rng.standard_normal((n, 3))
+            return np.clip(drawn, self.space.low, self.space.high)[:, None]
+        return draw, weight
 
     def _at_depth(self, pixel: Floats) -> tuple[float, float]:
         """Where the ray of a pixel meets the plane y = depth: x and z."""

@@ -15,8 +15,9 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.benchmark_judge import own_places, placed, stacked, strictly_built
 from object_centric_ros.evaluation.benchmark_run import read_records, run_jobs
 from object_centric_ros.evaluation.benchmark_stack import let_go
-from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table
-from object_centric_ros.planning.blocks_stack import Drop
+from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table, write_measurements
+from object_centric_ros.evaluation.results import read_measurements
+from object_centric_ros.planning.blocks_fit import Drop
 from object_centric_ros.simulation.blocks_stack import StackWorld
 from object_centric_ros.simulation.blocks_stage import Block
 
@@ -48,7 +49,9 @@ def test_stacking_uses_targets_once() -> None:
     assert strictly_built((moved(GOAL[0], 0.75, 0, 0), GOAL[1]), GOAL, 0.4) == 0.5
     assert strictly_built(GOAL[::-1], GOAL, 0.4) == 1.0
     assert strictly_built((replace(GOAL[0], rgb=BLUE), GOAL[1]), GOAL, 0.4) == 0.5
-    assert strictly_built((), GOAL, 0.4) == 0.0
+    assert strictly_built((), GOAL, 0.4) == 0.0 == strictly_built((), GOAL, 0.4, None)
+    assert strictly_built((replace(GOAL[0], rgb=BLUE), GOAL[1]), GOAL, 0.4, None) == 1.0
+    assert strictly_built((GOAL[0], GOAL[0]), GOAL, 0.4, None) == 0.5
 
 
 def jobs(*goals: str) -> list[dict[str, Any]]:
@@ -81,15 +84,25 @@ def test_another_file_is_an_error(tmp_path: Path) -> None:
         read_records(tmp_path / 'results.jsonl')
 
 
-def test_tables_count() -> None:
+def test_tables_count(tmp_path: Path) -> None:
     rules = {'paper_0.3': 1.0, 'paper_0.2': 0.5, 'strict': 0.5}
     some = [record(f'2-{i}', i, blocks=2, final=rules, best={**rules, 'strict': 1.0}, picks=4, hits=3, plans=2,
                    planning_s=1.0, believed=True) for i in range(3)]
     text = pick_place_table(some)
     assert '75.0 (9/12)' in text and '100.0' in text
-    stack = [record('tower-0', structure='tower', blocks=3, final={'paper': float(i), 'strict': 0.5}, plans=3,
-                    planning_s=3.0, candidates=300) for i in range(2)]
+    stack = [record('tower-0', structure='tower', blocks=3, final={'paper': float(i), 'position': 1.0, 'strict': 0.5},
+                    plans=3, planning_s=3.0, candidates=300) for i in range(2)]
     assert '50.0' in stack_table(stack) and 'tower' in stack_table(stack)
+    for r in some:
+        r['settings'] = {'label': 'r8 xy', 'actions': 'xy'}
+    for r in stack:
+        r['settings'] = {'label': 'op3'}
+    write_measurements([*some, *stack], tmp_path)
+    read = read_measurements(tmp_path)
+    assert set(read) == {'op3_pick_place_2_xy_r8', 'op3_stack'}
+    assert read['op3_stack']['metrics']['built'] == {'mean': 0.5, 'std': pytest.approx(0.5 ** 0.5), 'error':
+                                                     pytest.approx(0.5), 'count': 2}
+    assert read['op3_pick_place_2_xy_r8']['metrics']['accuracy']['mean'] == 1.0
 
 
 def test_a_block_that_would_start_inside_another_is_let_go_above_it() -> None:
