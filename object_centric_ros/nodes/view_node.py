@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
+from std_msgs.msg import Empty
 
 from object_centric_ros.action import BuildGoal
 from object_centric_ros.errors import InputError
@@ -84,6 +85,7 @@ class ViewNode(Node):
         self._client = SafeActionClient(self, BuildGoal, 'build_goal')
         self._cancels = {name: self.create_client(CancelGoal, f'{name}/_action/cancel_goal')
                          for name in ('build_goal', 'pick_place')}
+        self._stop = self.create_publisher(Empty, 'stop', 10)
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
@@ -187,7 +189,11 @@ class ViewNode(Node):
             self._build |= {'state': state, 'message': message, **more}
 
     def stop(self) -> list[str]:
-        """Cancel whatever build_goal and pick_place are doing, whoever asked for it; which of them were there."""
+        """Cancel whatever build_goal and pick_place are doing, whoever asked for it; which of them were there.
+
+        Nodes that listen to the topic `stop` are told too.
+        """
+        self._stop.publish(Empty())
         asked = []
         for name, client in self._cancels.items():
             if client.service_is_ready():

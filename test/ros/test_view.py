@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from object_centric_ros.nodes.view_server import MARK
 from object_centric_ros.simulation.tabletop import TabletopWorld
 
 SEED = 3
+POLICY = Path(__file__).resolve().parents[2] / 'config' / 'security' / 'policy.xml'
 
 
 class Page:
@@ -128,6 +130,45 @@ def test_an_uploaded_picture_is_built_and_its_plan_shown(page: Page) -> None:
     build = page.until(ended, 'end of the build', 120)
     assert build['state'] == 'reached', build
     assert page.picture('plan').shape[0] > 16
+
+
+def test_the_security_policy_allows_all_that_the_nodes_use_and_keeps_the_arm_to_the_planner(page: Page, probe: Probe
+                                                                                          ) -> None:
+    target(page)
+    graph, policy = probe.node, allowed(POLICY)
+    for node in ('entity_perception', 'pick_place_planner', 'tabletop_sim', 'view'):
+        used = {'publish': graph.get_publisher_names_and_types_by_node(node, '/'),
+                'subscribe': graph.get_subscriber_names_and_types_by_node(node, '/'),
+                'reply': graph.get_service_names_and_types_by_node(node, '/'),
+                'request': graph.get_client_names_and_types_by_node(node, '/')}
+        for what, names in used.items():
+            assert {name for name, _ in names} <= policy[node][what], f'{node}: {what}'
+    may_move = {node for node, rules in policy.items() if '/pick_place/_action/send_goal' in rules['request']}
+    assert may_move == {'pick_place_planner', 'interaction_collector'}
+    assert '/executed_actions' not in policy['pick_place_planner']['publish'] | policy['entity_perception']['publish']
+    assert not any('/ground_truth/blocks' in rules['subscribe'] for rules in policy.values())
+
+
+def allowed(path: Path) -> dict[str, dict[str, set[str]]]:
+    """Names that each enclave may publish, subscribe to, serve and ask, actions taken apart as sros2 does."""
+    out: dict[str, dict[str, set[str]]] = {}
+    for profile in ElementTree.parse(path).iter('profile'):
+        node = profile.attrib['node']
+        rules = out.setdefault(node, {k: set() for k in ('publish', 'subscribe', 'reply', 'request')})
+        for group in profile:
+            (what, effect), = group.attrib.items()
+            assert effect == 'ALLOW'
+            for entry in group:
+                text = entry.text or ''
+                name = f'/{node}{text[1:]}' if text.startswith('~') else text if text.startswith('/') else f'/{text}'
+                if what in ('call', 'execute'):
+                    parts = {f'{name}/_action/{p}' for p in ('send_goal', 'cancel_goal', 'get_result')}
+                    rules['request' if what == 'call' else 'reply'] |= parts
+                    rules['subscribe' if what == 'call' else 'publish'] |= {f'{name}/_action/{p}'
+                                                                           for p in ('feedback', 'status')}
+                else:
+                    rules[what].add(name)
+    return out
 
 
 def test_a_browser_shows_it(page: Page, tmp_path: Path) -> None:
