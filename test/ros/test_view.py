@@ -136,7 +136,12 @@ def test_the_security_policy_allows_all_that_the_nodes_use_and_keeps_the_arm_to_
                                                                                           ) -> None:
     target(page)
     graph, policy = probe.node, allowed(POLICY)
-    for node in ('entity_perception', 'pick_place_planner', 'tabletop_sim', 'view'):
+    looked_at = {'entity_perception': '/entities', 'pick_place_planner': '/plan', 'tabletop_sim': '/executed_actions',
+                 'view': '/stop'}
+    probe.wait(lambda: set(looked_at) <= set(graph.get_node_names()), 60, 'nodes in the graph')
+    for node, publishes in looked_at.items():
+        probe.wait(lambda n=node, p=publishes: p in dict(graph.get_publisher_names_and_types_by_node(n, '/')), 60,
+                   f'{publishes} of {node}')
         used = {'publish': graph.get_publisher_names_and_types_by_node(node, '/'),
                 'subscribe': graph.get_subscriber_names_and_types_by_node(node, '/'),
                 'reply': graph.get_service_names_and_types_by_node(node, '/'),
