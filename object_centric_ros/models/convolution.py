@@ -131,16 +131,15 @@ class _Stack(torch.autograd.Function):
                 image = _activate_(spread(image.float(), inside, field, reduced), plan.activation)
             for i, (weight, bias, padding) in enumerate(zip(weights, biases, plan.paddings, strict=True)):
                 image = _laid(image, reduced)
-                kept.append(image)
+                if keep:
+                    kept.append(image)
                 image = (torch.conv2d(image, weight, bias, padding=padding) if plain
                          else _convolve(image, weight, bias, padding))
                 if i + 1 < len(weights) or plan.behind:
                     image = _activate_(image, plan.activation)
-            if plan.behind:
+            if keep and plan.behind:
                 kept.append(image)
             results.append(image.float())
-            if not keep:
-                kept.clear()
         if keep:
             ctx.save_for_backward(inside, *weights, *kept)
         return torch.cat(results)
