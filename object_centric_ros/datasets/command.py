@@ -91,7 +91,8 @@ def bags_in(folder: Path) -> list[Path]:
     """The bags in a folder of bags; of a collection those with actions. None where `folder` is something else."""
     if not folder.is_dir() or (folder / 'metadata.yaml').exists():
         return []
-    bags = sorted(path.parent for path in folder.glob('*/metadata.yaml'))
+    bags = sorted(path.parent for path in folder.glob('*/metadata.yaml')
+                  if not (path.parent / 'metrics.json').exists())  # what `replay` has made of one
     for cut in sorted({path.parent for path in folder.glob('*/*.mcap')} - set(bags)):
         print(f'{cut}: left out: its recording was killed (interaction_collector recovers it when it goes on)',
               file=sys.stderr)

@@ -63,6 +63,8 @@ def test_bags_are_held_out_whole(tmp_path: Path) -> None:
     folder.mkdir()
     for k in range(3):
         write(folder / f'{k}', recording(0.2, actions=False))
+    write(folder / '2_entities', recording(0.2, actions=False))
+    (folder / '2_entities' / 'metrics.json').write_text('{}')  # what replay makes of a bag is none to train on
     train, held = split([folder])
     assert [p.name for p in train] == ['0', '1'] and [p.name for p in held] == ['2']
     with pytest.raises(InputError, match='two bags or more'):
