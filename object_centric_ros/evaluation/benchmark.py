@@ -1,4 +1,5 @@
-"""The command `object-centric benchmark`: OP3's planning benchmarks with its authors' weights on our block worlds."""
+"""The command `object-centric benchmark`: OP3's planning benchmarks with its authors' weights on our block worlds, and
+goals on the tabletop with the shipped ones."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs, t
 from object_centric_ros.evaluation.benchmark_speed import HEADER, pick_place_speed, stack_speed
 from object_centric_ros.evaluation.benchmark_stack import build_stack, stack_goals, stack_settings
 from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table, write_measurements
+from object_centric_ros.evaluation.benchmark_tabletop import tabletop_jobs, tabletop_table, tabletop_work
 from object_centric_ros.evaluation.reference import data_folder, load_authors
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
@@ -32,26 +34,34 @@ WEIGHTS = {'pick-place': ('op3_released_pick_place', 'pick_place_curriculum.safe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Both benchmarks."""
+    """All benchmarks."""
     kinds = parser.add_subparsers(dest='benchmark', metavar='BENCHMARK', required=True)
     pick = kinds.add_parser('pick-place', help='rearrange blocks (OP3 Table 2)',
                             description='Rearrange blocks by pick and place until they look like a goal picture.')
     _common(pick)
+    _files(pick)
     pick.add_argument('--blocks', type=int, nargs='+', default=[1, 2, 3], help='numbers of blocks (default: 1 2 3)')
     pick.add_argument('--actions', nargs='+', choices=SPACES, default=list(SPACES), help='action spaces')
     pick.add_argument('--picks', choices=MODES, default='both', help='where an entity is picked')
     pick.add_argument('--pairing', choices=sorted(PAIRINGS), default='optimal', help='of goal and predicted entities')
     _search(pick, 200, 5, 4, 'a scene')
+    pick.add_argument('--goal-restarts', type=int, help='starts of the inference of a goal (default: 8)')
     pick.add_argument('--no-replan', action='store_true', help='carry out whole plans, as published')
     stack = kinds.add_parser('stack', help='build structures (OP3 Table 1)',
                              description='Build structures by letting go of one block after the other.')
     _common(stack)
+    _files(stack)
     stack.add_argument('--structures', nargs='+', help='names of goal files (default: all)')
     stack.add_argument('--order', choices=ORDERS, default='lowest', help='which goal entity comes next')
     stack.add_argument('--uniform', action='store_true',
                        help='first draws anywhere and of any colour, as published')
     stack.add_argument('--stride', type=int, choices=(1, 2, 4), default=2, help='of the grid of comparison')
     _search(stack, 30, 2, 10, 'a goal')
+    tabletop = kinds.add_parser('tabletop', help='goals on the tabletop with the arm, shipped weights',
+                                description='Build goals on the simulated tabletop with the arm, in one process.')
+    _common(tabletop)
+    tabletop.add_argument('--moved', type=int, nargs='+', default=[2, 3, 4], help='blocks that change place')
+    tabletop.add_argument('--blocks', type=int, default=4, help='blocks on the table (default: 4)')
     speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
     speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
@@ -69,14 +79,17 @@ def _search(parser: argparse.ArgumentParser, population: int, iterations: int, r
                         help=f'starts of the inference of {what} (default: {restarts})')
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--out', default='benchmark', help='folder of results and pictures; a second call goes on')
+def _files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     parser.add_argument('--goals', metavar='DIR', help='goal files (default: see docs/BENCHMARKS.md)')
+    parser.add_argument('--json', metavar='DIR', help='write the measurements there, one file for each task')
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--out', default='benchmark', help='folder of results and pictures; a second call goes on')
     parser.add_argument('--episodes', type=int, help='goals of each kind (default: 50, or all that are in files)')
     parser.add_argument('--label', default='', help='name of these settings in the table')
     parser.add_argument('--seed', type=int, default=0, help='of the first goal and of all draws')
-    parser.add_argument('--json', metavar='DIR', help='write the measurements there, one file for each task')
     parser.add_argument('--workers', type=int, default=1, help='worlds at a time, each in a process of its own')
 
 
@@ -86,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         return run_speed(args)
     torch.set_num_threads(1 if args.workers > 1 else torch.get_num_threads())
     folder = Path(args.out)
+    if args.benchmark == 'tabletop':
+        return run_tabletop(args, folder)
     data = str(data_folder(args.data))
     stack = args.benchmark == 'stack'
     jobs = stack_jobs(args, data) if stack else pick_place_jobs(args, data)
@@ -96,6 +111,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print('\nwritten: ' + ', '.join(str(f) for f in write_measurements(records, Path(args.json))))
     print(f'\npictures ({"" if stack else "start, "}goal, result, imagined): {folder / "pictures"}')
+    return 0
+
+
+def run_tabletop(args: argparse.Namespace, folder: Path) -> int:
+    """Run what is left, and print the table."""
+    jobs = tabletop_jobs(args.moved, args.blocks, args.episodes or 50, args.seed, args.label or 'shipped')
+    records, before = run_jobs(jobs, tabletop_work, folder, args.workers)
+    print(f'\n{len(records)} goals, {before} of them from an earlier call; seed {args.seed}\n')
+    print(tabletop_table(records))
+    print(f'\npictures (start, goal, result): {folder / "pictures"}')
     return 0
 
 
@@ -118,6 +143,8 @@ def pick_place_jobs(args: argparse.Namespace, data: str) -> list[Job]:
                     'cost': args.cost, 'pairing': args.pairing, 'optimiser': args.optimiser,
                     'population': args.population, 'iterations': args.iterations, 'restarts': args.restarts,
                     'replan': not args.no_replan}
+        if args.goal_restarts:
+            settings['goal_restarts'] = args.goal_restarts
         if args.goals:
             tasks = file_tasks(args.goals, args.blocks)[:args.episodes]
             names = [(len(task.goal), i, task.name) for i, task in enumerate(tasks)]
@@ -144,8 +171,10 @@ def pick_place_settings(given: dict[str, Any]) -> Settings:
                      iterations=given['iterations'], elites=max(1, min(s.planner.search.elites, given['population'])))
     planner = replace(s.planner, actions=given['actions'], picks=given['picks'], cost=given['cost'],
                       pairing=given['pairing'], search=search)
+    starts = given.get('goal_restarts', s.goal_inference.restarts)
+    goal = replace(s.goal_inference, restarts=starts, finalists=min(s.goal_inference.finalists, starts))
     return replace(s, planner=planner, inference=replace(s.inference, restarts=given['restarts']),
-                   replan=given['replan'])
+                   goal_inference=goal, replan=given['replan'])
 
 
 def stack_jobs(args: argparse.Namespace, data: str) -> list[Job]:

@@ -16,6 +16,7 @@ from object_centric_ros.evaluation.benchmark_judge import own_places, placed, st
 from object_centric_ros.evaluation.benchmark_run import read_records, run_jobs
 from object_centric_ros.evaluation.benchmark_stack import let_go
 from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table, write_measurements
+from object_centric_ros.evaluation.benchmark_tabletop import tabletop_jobs
 from object_centric_ros.evaluation.results import read_measurements
 from object_centric_ros.planning.blocks_fit import Drop
 from object_centric_ros.simulation.blocks_stack import StackWorld
@@ -111,6 +112,18 @@ def test_a_block_that_would_start_inside_another_is_let_go_above_it() -> None:
     assert let_go(world, Drop('cube', BLUE, (0.0, -0.2, 0.0)))
     heights = sorted(p[2] for p in world.positions())
     assert heights[1] - heights[0] == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_goal_on_the_tabletop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ['benchmark', 'tabletop', '--moved', '1', '--blocks', '2', '--episodes', '1', '--seed', '1000', '--out',
+             str(tmp_path)]
+    assert main(words) == 0
+    (done,) = read_records(tmp_path / 'results.jsonl')
+    assert done['actions'] == done['hits'] and done['believed'] == (done['final']['reached'] == 1)
+    capsys.readouterr()
+    assert main(words) == 0 and '1 goals, 1 of them from an earlier call' in capsys.readouterr().out
+    with pytest.raises(InputError):
+        tabletop_jobs([6], 4, 1, 0, 'a')
 
 
 @pytest.mark.parametrize('words', [['pick-place', '--goals', '/nowhere'], ['stack', '--goals', '/nowhere'],
