@@ -128,6 +128,16 @@ def test_a_goal_of_more_entities_than_there_are_is_never_reached(scene: tuple, w
     assert not plan.reached and plan.present >= 0.9
 
 
+def test_a_goal_of_more_entities_than_slots_shows_at_most_the_slots(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, planner = scene
+    blocks = [cube(-1.5, 2, RED), cube(1.5, 3, GREEN), cube(0, 1.5, (0.1, 0.2, 0.9))]
+    goal = explain(inference, world, blocks, 2)
+    assert len(goal.things) <= 2
+    plan = planner.plan(explain(inference, world, blocks[:1], 3), goal, np.random.default_rng(0))
+    assert np.isfinite(plan.expected) and all(((planner.low <= m.place) & (m.place <= planner.high)).all()
+                                              for m in plan.moves)
+
+
 @pytest.mark.parametrize('actions', ['entity', 'xy'])
 def test_one_block_goes_to_its_goal(scene: tuple, world: PickPlaceWorld, actions: str) -> None:
     inference, planner = scene
