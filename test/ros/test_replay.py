@@ -22,8 +22,8 @@ from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.images import from_array, labels_of
 from object_centric_ros.simulation.tabletop import TabletopWorld
 
-IMAGES = 9
-MOVED = 5
+IMAGES = 8
+MOVED = 4
 """Before this image a block is moved."""
 
 
@@ -54,7 +54,7 @@ def test_offline_and_live_results_are_the_same(nodes: Nodes, probe: Probe, tmp_p
     probe.listen(EntityArray, 'entities')
     probe.listen(Image, 'label_image')
     for publisher in publishers.values():
-        probe.wait(publisher.get_subscription_count, 60, f'subscriber of {publisher.topic_name}')
+        probe.wait(publisher.get_subscription_count, 120, f'subscriber of {publisher.topic_name}')
 
     def answered(topic: str, header: Header) -> bool:
         return any(m.header == header for m in probe.heard[topic])
