@@ -12,7 +12,7 @@ from torch import Tensor
 from object_centric_ros.datasets.sequences import Item
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
-from object_centric_ros.models.initial import PARKED
+from object_centric_ros.models.initial import PARKED, parked
 from object_centric_ros.models.likelihood import LIKELIHOODS
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.training.data import as_colour, film, single_images
@@ -96,7 +96,9 @@ def frames_loss(model: Parts, images: Tensor, generator: torch.Generator, autoca
         for _ in range(model.config.first_iterations):
             belief = model.refine(belief, images, None, None, features, feedback=False)
         if rounds > 1:
-            belief = model.refine(model.complete(belief, images), images, None, None, features, feedback=False)
+            if parked(belief).any():  # else there is nothing to place, and a decoding to save
+                belief = model.complete(belief, images)
+            belief = model.refine(belief, images, None, None, features, feedback=False)
         noise = gaussian_noise(belief.mean.shape, generator, belief.mean)
         found = model.evaluate(belief, images, noise, gradient=False)
     with torch.no_grad():
