@@ -18,6 +18,7 @@ from object_centric_ros.errors import InputError
 
 HELD_OUT = 0.1
 """Share of the bags that is held out, at least one."""
+MAX_NOTES = 10
 
 
 def split(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Path], list[Path]]:
@@ -84,5 +85,7 @@ def episodes_from_bags(paths: Sequence[str | os.PathLike[str]], folder: str | os
             continue
         source = together([bag(path, BagOptions(steps=steps), View(size=size), pose) for path in bags])
         count = save(source, file)
-        notes += [f'{file}: {count} episodes of {", ".join(names)}', *source.notes]
+        more = len(source.notes) - MAX_NOTES
+        notes += [f'{file}: {count} episodes of {", ".join(names)}', *source.notes[:MAX_NOTES]]
+        notes += [f'... and {more} more notes (object-centric data convert shows all)'] if more > 0 else []
     return files[0], files[1], notes
