@@ -32,6 +32,8 @@ NOISE = 0.12
 """Standard deviation of first draws around places worth trying."""
 ANYWHERE = 0.1
 """Weight of places anywhere, beside those worth trying, which together have one for a thing of the right colour."""
+FAR = 0.15
+"""What is added for a place anywhere: what the model shows of it is farther off than a ray is."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,9 @@ class PickPlacePlanner:
             return self._around(targets, np.where(choices == nothing, options - 1, choices % options), rng)
 
         def score(choices: Ints, places: Floats) -> Floats:
+            anywhere = ((choices % options == options - 1) & (choices != nothing)).sum(1)
             return view.score_entities(np.append(slots, -1)[who[choices]],
-                                       np.append(points[able], [[0, 0]], 0)[who[choices]], places, c)
+                                       np.append(points[able], [[0, 0]], 0)[who[choices]], places, c) + FAR * anywhere
         found = optimise(Space(self.low, self.high, nothing + 1, horizon), score, c.search, rng, draw,
                          np.append(weight, weight.mean()))
         moves, at = [], {int(s): tuple(points[e]) for s, e in zip(slots, able, strict=True)}
@@ -214,8 +217,8 @@ class PickPlacePlanner:
                 picks[here] = self.picks.grid[rng.choice(len(chance), here.sum(), p=chance[:, i] / chance[:, i].sum())]
             return np.concatenate([picks, self._around(targets, choices, rng)], -1)
 
-        def score(_: Ints, actions: Floats) -> Floats:
-            return view.score_points(actions, self.config)
+        def score(choices: Ints, actions: Floats) -> Floats:
+            return view.score_points(actions, self.config) + FAR * (choices == options - 1).sum(1)
         weight = np.append(targets.weight.max(0), ANYWHERE)
         found = optimise(space, score, self.config.search, rng, draw, weight)
         moves = []
