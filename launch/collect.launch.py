@@ -9,6 +9,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare('object_centric_ros'), 'config'])
+AUTOSTART = {'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool)}
 NODES = ('tabletop_sim', 'entity_perception', 'interaction_collector')
 TOPICS = {
     'image': 'colour images of the table (sensor_msgs/Image)',
@@ -41,6 +42,12 @@ def generate_launch_description() -> LaunchDescription:
         ),
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the nodes'),
         DeclareLaunchArgument(
+            'autostart',
+            default_value='true',
+            choices=['true', 'false'],
+            description='lifecycle nodes become active by themselves',
+        ),
+        DeclareLaunchArgument(
             'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'], description='least severity'
         ),
     ]
@@ -62,7 +69,9 @@ def generate_launch_description() -> LaunchDescription:
             package='object_centric_ros',
             executable=node,
             namespace=LaunchConfiguration('namespace'),
-            parameters=[LaunchConfiguration(f'{node}_params')] + [chosen] * (node == 'interaction_collector'),
+            parameters=[LaunchConfiguration(f'{node}_params')]
+            + [AUTOSTART] * (node != 'tabletop_sim')
+            + [chosen] * (node == 'interaction_collector'),
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             condition=NEEDED[node],

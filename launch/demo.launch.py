@@ -4,9 +4,11 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare('object_centric_ros'), 'config'])
+AUTOSTART = {'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool)}
 NODES = ('tabletop_sim', 'entity_perception', 'pick_place_planner')
 
 
@@ -23,6 +25,12 @@ def generate_launch_description() -> LaunchDescription:
     arguments += [
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the nodes'),
         DeclareLaunchArgument(
+            'autostart',
+            default_value='true',
+            choices=['true', 'false'],
+            description='lifecycle nodes become active by themselves',
+        ),
+        DeclareLaunchArgument(
             'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'], description='least severity'
         ),
     ]
@@ -31,7 +39,7 @@ def generate_launch_description() -> LaunchDescription:
             package='object_centric_ros',
             executable=node,
             namespace=LaunchConfiguration('namespace'),
-            parameters=[LaunchConfiguration(f'{node}_params')],
+            parameters=[LaunchConfiguration(f'{node}_params')] + [AUTOSTART] * (node != 'tabletop_sim'),
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
         )

@@ -4,9 +4,11 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare('object_centric_ros'), 'config'])
+AUTOSTART = {'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool)}
 TOPICS = {
     'image': 'colour images of the table (sensor_msgs/Image)',
     'camera_info': 'calibration of that camera (sensor_msgs/CameraInfo)',
@@ -26,6 +28,12 @@ def generate_launch_description() -> LaunchDescription:
             description='parameter file',
         ),
         DeclareLaunchArgument(
+            'autostart',
+            default_value='true',
+            choices=['true', 'false'],
+            description='lifecycle nodes become active by themselves',
+        ),
+        DeclareLaunchArgument(
             'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'], description='least severity'
         ),
     ]
@@ -33,7 +41,7 @@ def generate_launch_description() -> LaunchDescription:
         package='object_centric_ros',
         executable='entity_perception',
         namespace=LaunchConfiguration('namespace'),
-        parameters=[LaunchConfiguration('params_file')],
+        parameters=[LaunchConfiguration('params_file'), AUTOSTART],
         remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
         output='screen',

@@ -83,8 +83,14 @@ class RosBuild:
     # ---- callbacks of the loop ---------------------------------------------------------------------------------------
 
     def cancelled(self) -> bool:
-        """Whether the client, or the end of the node, wants the build to stop."""
-        return bool(self._handle.is_cancel_requested) or self._beliefs.closed
+        """Whether the build shall stop."""
+        return bool(self.why_cancelled())
+
+    def why_cancelled(self) -> str:
+        """Who wants the build to stop, empty if nobody does."""
+        if self._handle.is_cancel_requested:
+            return 'cancelled'
+        return 'the planner was deactivated' if self._beliefs.closed else ''
 
     def observe(self) -> TrackedFrame:
         """A belief that is newer than the one before, younger than the last action and than `max_belief_age`.
@@ -96,9 +102,7 @@ class RosBuild:
             self._tell('observe')
         belief = self._beliefs.wait_for(self._is_fresh, self._limits.belief_timeout, self.cancelled)
         if belief is None:
-            if self.cancelled():
-                raise BuildStopped('cancelled')
-            raise BuildStopped(str(self._no_belief()))
+            raise BuildStopped(self.why_cancelled() or str(self._no_belief()))
         if belief.model_id != self._model_id:
             raise BuildStopped(str(InputError('model of entity_perception', f'{self._model_id} as in the planner',
                                               belief.model_id)))

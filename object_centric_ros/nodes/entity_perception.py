@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from visualization_msgs.msg import MarkerArray
@@ -23,11 +22,11 @@ from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
-from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
 from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
 from object_centric_ros.nodes.messages import frame_to_message, markers, nanoseconds, seconds
-from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.parameters import parameter
 from object_centric_ros.nodes.robot import RobotWatch
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
@@ -35,6 +34,8 @@ from object_centric_ros.tracking.entities import PickPlace, TrackedFrame
 
 CLOCK_JUMP = 1_000_000_000
 """An image older than the last one by more than this (ns) means that the clock was set back."""
+ERRORS_IN_A_ROW = 10
+"""Images that ended in an error nobody expected, one after the other, after which the model is loaded again."""
 
 
 class Tracker(Protocol):
@@ -49,7 +50,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True)
-class PerceptionSettings:
+class PerceptionSettings(ManagedSettings):
     """Parameters of the node."""
 
     checkpoint: str = parameter('', 'model file (.safetensors); empty: the weights that the package ships')
@@ -65,20 +66,23 @@ class PerceptionSettings:
         (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
         -1, 1, lengths=(0, 4, 9))
     camera_info_wait: float = parameter(
-        2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600)
+        2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600,
+        change='live')
     retire_after: float = parameter(
         10.0, 'seconds that an entity may stay unseen before its id is given up', 0.1, 86400)
     object_height: float = parameter(
         0.03, 'height of an object centre above what it stands on, metres; objects are taken to be twice that wide',
         0.001, 1)
-    max_rate: float = parameter(0.0, 'most images a second to be processed; 0: as many as come', 0, 1000)
+    max_rate: float = parameter(0.0, 'most images a second to be processed; 0: as many as come', 0, 1000, change='live')
     motion_threshold: float = parameter(0.02, 'a joint faster than this moves, rad/s or m/s', 0, 10)
     motion_settle_time: float = parameter(0.5, 'seconds that the robot counts as moving after its last motion', 0, 60)
-    label_image_size: str = parameter('model', 'size of label_image', choices=('model', 'input'))
-    publish_overlay: bool = parameter(True, 'draw and publish overlay and markers while someone subscribes')
-    overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100)
-    overlay_width: int = parameter(320, 'width of overlay, pixels', 32, 8192)
-    image_timeout: float = parameter(2.0, 'seconds without an image after which diagnostics complain', 0.1, 3600)
+    label_image_size: str = parameter('model', 'size of label_image', choices=('model', 'input'), change='live')
+    publish_overlay: bool = parameter(
+        True, 'draw and publish overlay and markers while someone subscribes', change='live')
+    overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100, change='live')
+    overlay_width: int = parameter(320, 'width of overlay, pixels', 32, 8192, change='live')
+    image_timeout: float = parameter(
+        2.0, 'seconds without an image after which diagnostics complain', 0.1, 3600, change='live')
 
 
 TrackerFactory = Callable[[PerceptionSettings, PinholeCamera | None], Tracker]
@@ -94,44 +98,74 @@ def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> 
                               precision=settings.precision)
 
 
-class EntityPerception(Node):
-    """Runs a tracker on the newest image, in a thread of its own.
+class EntityPerception(ManagedNode[PerceptionSettings]):
+    """Runs a tracker on the newest image, in a thread of its own, while it is active.
 
     Args:
         factory: makes the tracker; tests pass their own.
-        arguments: for `Node`.
+        arguments: for the node.
     """
 
     def __init__(self, factory: TrackerFactory = make_tracker, **arguments: Any) -> None:
-        super().__init__('entity_perception', **arguments)
-        self.settings = s = declare(self, PerceptionSettings)
-        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        super().__init__('entity_perception', PerceptionSettings, 'image', **arguments)
         self._factory = factory
         self._tracker: Tracker | None = None
         self._session = 0  # of the tracker: its ids mean nothing to another one
-        self._camera_known = False
-        self._first_image = self._next_load = self._next_drawing = -np.inf
-        self._last_image = time.monotonic()
-        self._last_stamp = 0
-        self._info: CameraInfo | None = None
-        self._robot = RobotWatch(s.motion_threshold, s.motion_settle_time)
         self._images: Newest[Image] = Newest()
-
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._entities = self.create_publisher(EntityArray, 'entities', QoSProfile(depth=5))
-        self._labels = self.create_publisher(Image, 'label_image', QoSProfile(depth=2))
-        self._overlay = self.create_publisher(Image, 'overlay', QoSProfile(depth=2))
-        self._markers = self.create_publisher(MarkerArray, 'markers', QoSProfile(depth=2))
-        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
-        self.create_subscription(JointState, 'joint_states', self._on_joints,
-                                 QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
-        self.create_subscription(ExecutedAction, 'executed_actions', self._on_action, QoSProfile(depth=10))
-        image = self.create_subscription(Image, 'image', self._on_image, newest)
-        self._topic = image.topic_name
-        self.diagnostics = Diagnostics(self, self._topic)
+        self._worker: threading.Thread | None = None
+        self._topic = self.resolve_topic_name('image')
+        self._entities = self.publish_on(EntityArray, 'entities', QoSProfile(depth=5))
+        self._labels = self.publish_on(Image, 'label_image', QoSProfile(depth=2))
+        self._overlay = self.publish_on(Image, 'overlay', QoSProfile(depth=2))
+        self._markers = self.publish_on(MarkerArray, 'markers', QoSProfile(depth=2))
         self._watch = self.create_timer(0.5, self._watch_camera)
+
+    # ---- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def check(self, settings: PerceptionSettings) -> None:
+        """The pose of the camera is complete, or not given."""
+        pose_from_parameters(settings.camera_position, settings.camera_orientation)
+
+    def load(self) -> None:
+        """Load the model; one without a camera of its own is loaded when camera_info has come."""
+        s = self.settings
+        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        self._info: CameraInfo | None = None
+        self._camera_known = False
+        self._next_load = -np.inf
+        try:
+            self._load_tracker()
+        except InputError as error:
+            if error.what != 'camera':
+                raise
+
+    def start(self) -> None:
+        """Subscribe, and work in a thread."""
+        s = self.settings
+        self._first_image = self._next_drawing = -np.inf
+        self._last_image, self._last_stamp = time.monotonic(), 0
+        self._robot = RobotWatch(s.motion_threshold, s.motion_settle_time)
+        self._images = Newest()
         self._worker = threading.Thread(target=self._work, name='tracker', daemon=True)
         self._worker.start()
+        self.listen(CameraInfo, 'camera_info', self._on_camera_info, newest())
+        self.listen(JointState, 'joint_states', self._on_joints,
+                    QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self.listen(ExecutedAction, 'executed_actions', self._on_action, QoSProfile(depth=10))
+        self.listen(Image, 'image', self._on_image, newest())
+
+    def halt(self) -> None:
+        """End the tracker's thread."""
+        self._images.close()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+        self.diagnostics.condition('camera')
+
+    def unload(self) -> None:
+        """Let go of the tracker and of the device with it."""
+        self._tracker = None
+        self.diagnostics.condition('model')
 
     # ---- what comes in (executor's thread: never blocks) -------------------------------------------------------------
 
@@ -141,19 +175,15 @@ class EntityPerception(Node):
         if self._images.put(message):
             self.diagnostics.count('images_replaced_by_newer')
 
-    def _new_tracker(self, camera: PinholeCamera | None) -> Tracker:
-        tracker = self._factory(self.settings, camera)
-        self._session = secrets.randbits(63) | 1
-        return tracker
-
     def _on_camera_info(self, message: CameraInfo) -> None:
         before = self._info
         if before is None or not self._camera_known:
             self._info = message
         elif (message.width, message.height, *message.k) != (before.width, before.height, *before.k):
             self.diagnostics.reject('camera_info_changed', InputError(
-                'camera_info', f'{before.width}x{before.height}, fx {before.k[0]:.2f} as at the start (another camera '
-                'needs a restart of the node)', f'{message.width}x{message.height}, fx {message.k[0]:.2f}'))
+                'camera_info', f'{before.width}x{before.height}, fx {before.k[0]:.2f} as at the start (another camera: '
+                'deactivate and activate the node)',
+                f'{message.width}x{message.height}, fx {message.k[0]:.2f}'))
 
     def _on_joints(self, message: JointState) -> None:
         stamp = seconds(message.header.stamp) or self.get_clock().now().nanoseconds * 1e-9
@@ -179,6 +209,8 @@ class EntityPerception(Node):
             self.diagnostics.count('executed_actions_late')
 
     def _watch_camera(self) -> None:
+        if not self.active:
+            return
         silent = time.monotonic() - self._last_image
         if silent > self.settings.image_timeout:
             self.diagnostics.condition('camera', 'error', f'no image on {self._topic} for {silent:.0f} s')
@@ -188,21 +220,25 @@ class EntityPerception(Node):
     # ---- the tracker's thread ---------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._ready()
-        pause = 1 / self.settings.max_rate if self.settings.max_rate else 0.0
+        errors = 0
         while not self._images.closed:
+            pause = 1 / self.settings.max_rate if self.settings.max_rate else 0.0
             began = time.monotonic()
             message = self._images.take(0.5)
             if message is None:
                 continue
             try:
                 self._process(message)
+                errors = 0
             except InputError as error:
                 self.diagnostics.reject(f'images_rejected ({error.what})', error)
             except Exception as error:  # one bad frame must not end the node
                 if not rclpy.ok(context=self.context):
                     return
                 self.diagnostics.reject('errors', f'{error!r}\n{traceback.format_exc()}')
+                errors += 1
+                if errors == ERRORS_IN_A_ROW:
+                    self.ask_for_recovery()
             self._images.wait_for(lambda _: False, pause - (time.monotonic() - began))
 
     def _process(self, message: Image) -> None:
@@ -213,8 +249,8 @@ class EntityPerception(Node):
             return
         camera, stamp = tracker.camera, seconds(message.header.stamp)
         if (message.width, message.height) != (camera.width, camera.height):
-            raise InputError('image size', f'{camera.width}x{camera.height} as at the start (another camera needs a '
-                             'restart of the node)', f'{message.width}x{message.height}')
+            raise InputError('image size', f'{camera.width}x{camera.height} as at the start (another camera: '
+                             'deactivate and activate the node)', f'{message.width}x{message.height}')
         actions, moving = self._robot.at_image(stamp)
         if len(actions) > 1:
             self.diagnostics.reject('executed_actions_skipped', InputError(
@@ -230,25 +266,33 @@ class EntityPerception(Node):
             self.diagnostics.took('latency', age)
         self._draw(image, frame, message)
 
+    def _load_tracker(self, camera: PinholeCamera | None = None) -> Tracker:
+        """A new tracker, whose ids mean nothing to another one."""
+        try:
+            tracker = self._factory(self.settings, camera)
+        except InputError as error:
+            self.diagnostics.reject('model_loads_failed', error)
+            self.diagnostics.condition('model', 'error', f'no model: {error}')
+            raise
+        self._tracker, self._session = tracker, secrets.randbits(63) | 1
+        self.diagnostics.condition('model')
+        self.diagnostics.fact('model_id', tracker.model_id)
+        self.get_logger().info(f'model {tracker.model_id} is ready')
+        return tracker
+
     def _ready(self) -> Tracker | None:
-        """The tracker; where it cannot be made it is tried again every few seconds."""
+        """The tracker; one that needs a camera is made when camera_info has come, tried every few seconds."""
         if self._tracker is None and time.monotonic() >= self._next_load:
-            info, pose = self._info, self._pose
-            try:  # a model without a camera of its own needs to be told
-                camera = camera_from_info(info, pose) if info is not None and pose is not None else None
-                self._tracker = self._new_tracker(camera)
-            except InputError as error:
-                self._next_load = time.monotonic() + 5.0
-                self.diagnostics.reject('model_loads_failed', error)
-                self.diagnostics.condition('model', 'error', f'no model: {error}')
-            else:
-                self.diagnostics.condition('model')
-                self.diagnostics.fact('model_id', self._tracker.model_id)
-                self.get_logger().info(f'model {self._tracker.model_id} is ready, waiting for images on {self._topic}')
+            self._next_load = time.monotonic() + (5.0 if self._info is not None else 0.0)
+            if self._info is not None and self._pose is not None:
+                try:
+                    self._load_tracker(camera_from_info(self._info, self._pose))
+                except InputError as error:
+                    self.diagnostics.condition('model', 'error', f'no model: {error}')
         return self._tracker
 
     def _tracker_for(self, message: Image) -> Tracker | None:
-        """The tracker once the camera is known, which is settled at the first image for the life of the node."""
+        """The tracker once the camera is known, which is settled at the first image until the node is deactivated."""
         tracker = self._ready()
         if tracker is None:
             self.diagnostics.count('images_without_model')
@@ -276,7 +320,7 @@ class EntityPerception(Node):
             raise InputError('image size', f'{camera.width}x{camera.height} of the camera',
                              f'{message.width}x{message.height}')
         if not same_camera(camera, own):
-            self._tracker = tracker = self._new_tracker(camera)
+            tracker = self._load_tracker(camera)
         self._camera_known = True
         return tracker
 
@@ -312,10 +356,10 @@ class EntityPerception(Node):
         if self._markers.get_subscription_count():
             self._markers.publish(markers(frame, message.header.stamp, self.settings.work_frame))
 
-    def stop(self) -> None:
-        """End the tracker's thread."""
-        self._images.close()
-        self._worker.join(5.0)
+
+def newest() -> QoSProfile:
+    """QoS of a stream of which only the newest message counts."""
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def main(argv: Sequence[str] | None = None, factory: TrackerFactory = make_tracker) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
@@ -24,9 +23,9 @@ from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.arm import Arm, ArmLost
 from object_centric_ros.nodes.bag import BagWriter
 from object_centric_ros.nodes.clients import SafeActionClient
-from object_centric_ros.nodes.diagnostics import Diagnostics
+from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
 from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point, seconds
-from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.parameters import parameter
 from object_centric_ros.nodes.recorder import Recorder
 from object_centric_ros.nodes.robot import RobotWatch
 from object_centric_ros.nodes.runner import run_node
@@ -42,7 +41,7 @@ SKEW = 500_000_000
 
 
 @dataclass(frozen=True)
-class CollectorSettings:
+class CollectorSettings(ManagedSettings):
     """Parameters of the node."""
 
     folder: str = parameter('collected', 'folder of the bags and of progress.json; made if it does not exist')
@@ -79,45 +78,78 @@ class CollectionStopped(Exception):
     """The collection cannot go on; the message says why."""
 
 
-class InteractionCollector(Node):
+class InteractionCollector(ManagedNode[CollectorSettings]):
     """Action client of pick_place that records what happens; ends when there is enough, or with a reason.
 
-    Attributes:
-        ended: set when the collection is over.
-        status: exit status then: 0 when it is complete or was interrupted, otherwise 1.
+    The exit status is 0 when the collection is complete or was interrupted, otherwise 1. While it is inactive nothing
+    is recorded; active again, it goes on with another bag.
     """
 
+    ends_on_failure = True
+
     def __init__(self, **arguments: Any) -> None:
-        super().__init__('interaction_collector', **arguments)
-        self.settings = s = declare(self, CollectorSettings)
-        x0, y0, x1, y1 = s.work_area
-        if x0 >= x1 or y0 >= y1:
-            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(s.work_area))
-        self._topics = s.topics.split()
-        needed = [IMAGE, EXECUTED] + [ENTITIES] * (s.targets == 'entities')
-        if not set(needed) <= set(self._topics):
-            raise InputError('parameter topics', f'{" and ".join(needed)} among them', s.topics)
-        self._config = ExplorationConfig(
-            PlannerConfig(work_area=(x0, y0, x1, y1), margin=s.pick_margin, object_height=s.object_height,
-                          clearance=s.clearance, minimum_confidence=s.minimum_confidence), s.pick_noise, s.max_stack)
-        self.ended, self.status = threading.Event(), 0
-        self.diagnostics = Diagnostics(self, 'collection')
+        super().__init__('interaction_collector', CollectorSettings, 'collection', **arguments)
         self._images: Newest[int] = Newest()
         self._beliefs: Newest[tuple[int, bytes]] = Newest()
         self._reports: Newest[ExecutedAction] = Newest()
-        self._robot = RobotWatch(s.motion_threshold, s.settle_time)
-        self._not_before = self._seen = 0
         self._bag: BagWriter | None = None
-        self._finishing = threading.Lock()
-        client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=ReentrantCallbackGroup())
-        self._arm = Arm(client, s.server_timeout, s.action_timeout)
+        self._recorder: Recorder | None = None
+        self._collection: Collection | None = None
+        self._thread: threading.Thread | None = None
+        self._finishing, self._finished = threading.Lock(), True
+        self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=ReentrantCallbackGroup())
+
+    # ---- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def check(self, settings: CollectorSettings) -> None:
+        """The work area has an inside, and what is needed is recorded."""
+        x0, y0, x1, y1 = settings.work_area
+        if x0 >= x1 or y0 >= y1:
+            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(settings.work_area))
+        needed = [IMAGE, EXECUTED] + [ENTITIES] * (settings.targets == 'entities')
+        if not set(needed) <= set(settings.topics.split()):
+            raise InputError('parameter topics', f'{" and ".join(needed)} among them', settings.topics)
+
+    def load(self) -> None:
+        """Open the collection."""
+        s = self.settings
+        x0, y0, x1, y1 = s.work_area
+        self._config = ExplorationConfig(
+            PlannerConfig(work_area=(x0, y0, x1, y1), margin=s.pick_margin, object_height=s.object_height,
+                          clearance=s.clearance, minimum_confidence=s.minimum_confidence), s.pick_noise, s.max_stack)
         self._collection = Collection(s.folder, s.seed)
         if self._collection.recovered:
             self.get_logger().warning('recovered after a recording that was killed: '
                                       + ', '.join(self._collection.recovered))
-        self._say()
-        self._thread = threading.Thread(target=self._run, name='collector', daemon=True)
+        self._say(self._collection)
+
+    def start(self) -> None:
+        """Play, in a thread."""
+        s = self.settings
+        self._images, self._beliefs, self._reports = Newest(), Newest(), Newest()
+        self._robot = RobotWatch(s.motion_threshold, s.settle_time)
+        self._not_before = self._seen = 0
+        self._finished = False
+        self._arm = Arm(self._client, s.server_timeout, s.action_timeout)
+        assert self._collection is not None
+        self._thread = threading.Thread(target=self._run, args=(self._collection,), name='collector', daemon=True)
         self._thread.start()
+
+    def halt(self) -> None:
+        """Stop the arm, and finish the bag in any case."""
+        for newest in (self._images, self._beliefs, self._reports):
+            newest.close()
+        if self._thread is not None:
+            self._thread.join(5.0)  # an arm that does not answer is not waited for
+            self._thread = None
+        if self._collection is not None:
+            self._finish(self._collection, 'interrupted', 0)
+
+    def unload(self) -> None:
+        """Close the collection."""
+        if self._collection is not None:
+            self._collection.close()
+            self._collection = None
 
     # ---- what is heard (executor's threads) --------------------------------------------------------------------------
 
@@ -144,30 +176,30 @@ class InteractionCollector(Node):
 
     # ---- the collection (its own thread) -----------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        reason = ''
+    def _run(self, collection: Collection) -> None:
+        reason, status = '', 0
         try:
-            self._collect()
+            self._collect(collection)
         except (CollectionStopped, ArmLost) as stop:
-            reason = str(stop)
+            reason, status = str(stop), 1
         except Exception:
-            if rclpy.ok(context=self.context):
-                reason = f'internal error: {traceback.format_exc()}'
-        if self._closed():
-            reason = 'interrupted'
-        elif reason:
-            self.status = 1
-        self._finish(reason)
+            reason, status = f'internal error: {traceback.format_exc()}', 1
+        if self._closed() or not rclpy.ok(context=self.context):
+            reason, status = 'interrupted', 0
+        self._finish(collection, reason, status)
+        if not self._closed():
+            self.status = status
+            self.ended.set()
 
-    def _collect(self) -> None:
-        s, collection = self.settings, self._collection
+    def _collect(self, collection: Collection) -> None:
+        s = self.settings
         if collection.executed >= s.actions:
             return
         self._arm.wait_for_server(self._closed)
         self._bag = BagWriter(collection.new_bag())
         self.diagnostics.fact('bag', self._bag.path.name)
-        recorder = Recorder(self, self._bag, self._topics, self._hear, self.diagnostics)
-        self._wait_for_publisher(recorder, EXECUTED)
+        self._recorder = Recorder(self, self._bag, s.topics.split(), self._hear, self.diagnostics)
+        self._wait_for_publisher(self._recorder, EXECUTED)
         failures = 0
         entities = self._observe()
         while collection.executed < s.actions:
@@ -186,7 +218,7 @@ class InteractionCollector(Node):
             if report is not None:  # now with an image after it
                 collection.count(bool(report.success))
                 self.diagnostics.count('moved' if report.success else 'missed')
-                self._say()
+                self._say(collection)
                 self.get_logger().info(f'{collection.executed} of {s.actions} actions', throttle_duration_sec=30.0)
 
     def _wait_for_publisher(self, recorder: Recorder, topic: str) -> None:
@@ -265,37 +297,30 @@ class InteractionCollector(Node):
         return str(InputError(what, f'one at most {s.max_belief_age:g} s old, after the last action and with the arm '
                               f'at rest, within {s.observation_timeout:g} s', got))
 
-    def _say(self) -> None:
-        """The progress, for /diagnostics."""
-        collection = self._collection
-        for name, value in (('actions', collection.executed), ('actions_wanted', self.settings.actions),
-                            ('actions_moved', collection.moved), ('actions_refused', collection.refused)):
-            self.diagnostics.fact(name, value)
-
-    def _finish(self, reason: str) -> None:
+    def _finish(self, collection: Collection, reason: str, status: int) -> None:
         """Bring the bag to its end and tell of it; once."""
         with self._finishing:
-            if self.ended.is_set():
+            if self._finished:
                 return
-            self.ended.set()
+            self._finished = True
+            if self._recorder is not None:
+                self._recorder.close()
             if self._bag is not None:
                 self._bag.close()
-            self._collection.close()
-        collection = self._collection
-        self._say()
+            self._recorder = self._bag = None
+        self._say(collection)
         summary = (f'{collection.executed} of {self.settings.actions} actions in {len(collection.bags)} bags in '
                    f'{collection.folder}: {collection.moved} moved something, {collection.refused} were refused')
-        if self.status:
+        if status:
             self.get_logger().error(f'{summary}; stopped: {reason}')
         else:
             self.get_logger().info(f'{summary}; {reason or "complete"}')
 
-    def stop(self) -> None:
-        """Stop the arm, and finish the bag in any case."""
-        for newest in (self._images, self._beliefs, self._reports):
-            newest.close()
-        self._thread.join(5.0)
-        self._finish('interrupted')
+    def _say(self, collection: Collection) -> None:
+        """The progress, for /diagnostics."""
+        for name, value in (('actions', collection.executed), ('actions_wanted', self.settings.actions),
+                            ('actions_moved', collection.moved), ('actions_refused', collection.refused)):
+            self.diagnostics.fact(name, value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
 from object_centric_ros.errors import InputError
 
 T = TypeVar('T')
 
 
+CHANGE = {'live': 'at any time', 'inactive': 'while the node is not active', 'never': 'only at the start'}
+"""When a parameter may be changed, in words."""
+
+
 def parameter(default: Any, text: str, low: float | None = None, high: float | None = None,
-              choices: Sequence[str] = (), lengths: Sequence[int] = ()) -> Any:
+              choices: Sequence[str] = (), lengths: Sequence[int] = (), change: str = 'inactive') -> Any:
     """A field of a parameter dataclass.
 
     Args:
@@ -26,34 +33,104 @@ def parameter(default: Any, text: str, low: float | None = None, high: float | N
         low, high: bounds, included, of a number or of each number of a list.
         choices: of a string.
         lengths: allowed numbers of values of a list.
+        change: when it may be changed, one of `CHANGE`.
     """
     return dataclasses.field(default=default, metadata={
-        'text': text, 'low': low, 'high': high, 'choices': tuple(choices), 'lengths': tuple(lengths)})
+        'text': text, 'low': low, 'high': high, 'choices': tuple(choices), 'lengths': tuple(lengths),
+        'change': change})
 
 
 def declare(node: Node, settings: type[T]) -> T:
-    """Declare every field of `settings` as a read-only parameter and return what they are set to.
+    """Declare every field of `settings` as a parameter and return what they are set to.
 
     Raises:
         InputError: a value of the wrong type or out of bounds; names the node, the parameter and what was expected.
     """
-    hints = get_type_hints(settings)
+    for name, descriptor in descriptors(settings).items():
+        default = settings.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+        try:
+            node.declare_parameter(name, list(default) if isinstance(default, tuple) else default, descriptor)
+        except (ParameterException, TypeError) as e:
+            expected = descriptor.additional_constraints.partition(';')[0]
+            raise InputError(f'{node.get_name()}: parameter {name}', expected, e) from e
+    return read(node, settings)
+
+
+def read(node: Node, settings: type[T], instead: Sequence[Parameter] = ()) -> T:
+    """What the declared parameters are set to, or would be with those of `instead`.
+
+    Raises:
+        InputError: a value that does not fit; names the node, the parameter and what was expected.
+    """
+    hints, other = get_type_hints(settings), {p.name: p.value for p in instead}
     values = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        where = f'{node.get_name()}: parameter {field.name}'
-        try:
-            value = node.declare_parameter(field.name, default, _descriptor(hints[field.name], field.metadata)).value
-        except (ParameterException, TypeError) as e:
-            raise InputError(where, _expected(hints[field.name], field.metadata), e) from e
-        values[field.name] = _checked(hints[field.name], value, field.metadata, where)
+        value = other[field.name] if field.name in other else node.get_parameter(field.name).value
+        values[field.name] = _checked(hints[field.name], value, field.metadata,
+                                      f'{node.get_name()}: parameter {field.name}')
     return settings(**values)
 
 
-def _descriptor(kind: Any, meta: Any) -> ParameterDescriptor:
+def watch(node: Node, settings: type[T], changed: Callable[[T], None], busy: Callable[[], str] = lambda: '') -> None:
+    """Check every change of declared parameters before it is taken; a refusal carries the reason.
+
+    Args:
+        node, settings: as for `declare`.
+        changed: told the new values.
+        busy: the state in which only parameters of change='live' may be changed, empty in others.
+    """
+    fields = {f.name: f.metadata['change'] for f in dataclasses.fields(settings)}  # type: ignore[arg-type]
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        mine = [p for p in parameters if p.name in fields]
+        try:
+            read(node, settings, mine)
+            fixed = [p.name for p in mine if fields[p.name] != 'live']
+            if fixed and busy():
+                raise InputError(f'{node.get_name()}: parameter {fixed[0]}', 'a node that is inactive or unconfigured '
+                                 '(deactivate it first)', f'state {busy()}')
+        except InputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def take(parameters: list[Parameter]) -> None:
+        if any(p.name in fields for p in parameters):
+            changed(read(node, settings))
+
+    node.add_on_set_parameters_callback(check)
+    node.add_post_set_parameters_callback(take)
+
+
+def changes_only_at_rest(settings: Any) -> dict[str, Any]:
+    """The values of `settings` that cannot be changed at any time."""
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.metadata['change'] != 'live'}
+
+
+@contextmanager
+def qos_from_parameters(topic: str) -> Iterator[QoSOverridingOptions]:
+    """Options with which a publisher or subscription takes history, depth and reliability from parameters.
+
+    Raises:
+        InputError: from the block, for a policy that does not exist.
+    """
+    try:
+        yield QoSOverridingOptions.with_default_policies()
+    except (InvalidQosOverridesError, ParameterException, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f'qos_overrides of {topic}', 'history keep_last or keep_all, depth 1 or more, reliability '
+                         'reliable or best_effort', error) from error
+
+
+def descriptors(settings: type[Any]) -> dict[str, ParameterDescriptor]:
+    """The descriptor of each parameter."""
+    hints = get_type_hints(settings)
+    return {f.name: _descriptor(f.name, hints[f.name], f.metadata) for f in dataclasses.fields(settings)}
+
+
+def _descriptor(name: str, kind: Any, meta: Any) -> ParameterDescriptor:
     """The descriptor; typed dynamically, so that 2 is taken for 2.0 and an empty list for a list of numbers."""
-    d = ParameterDescriptor(description=meta['text'], read_only=True, dynamic_typing=True)
-    d.additional_constraints = _expected(kind, meta)
+    d = ParameterDescriptor(name=name, description=meta['text'], read_only=meta['change'] == 'never',
+                            dynamic_typing=True)
+    d.additional_constraints = f'{_expected(kind, meta)}; may be changed {CHANGE[meta["change"]]}'
     low = -math.inf if meta['low'] is None else meta['low']
     high = math.inf if meta['high'] is None else meta['high']
     if kind is float and math.isfinite(low) and math.isfinite(high):

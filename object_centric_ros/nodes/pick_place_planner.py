@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -28,11 +26,11 @@ from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.build import BuildLimits, BuildStopped, RosBuild
 from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
 from object_centric_ros.nodes.clients import SafeActionClient
-from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
 from object_centric_ros.nodes.messages import relation_from_message
-from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.parameters import parameter
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.planning.commands import Outcome, Plan
@@ -62,7 +60,7 @@ class PlannerLike(Protocol):
 
 
 @dataclass(frozen=True)
-class PlannerSettings:
+class PlannerSettings(ManagedSettings):
     """Parameters of the node."""
 
     checkpoint: str = parameter('', 'model file (.safetensors), that of entity_perception; empty: the shipped weights')
@@ -77,14 +75,18 @@ class PlannerSettings:
         -1, 1, lengths=(0, 4, 9))
     work_area: tuple[float, ...] = parameter(
         (-0.17, -0.17, 0.17, 0.17), 'x_min, y_min, x_max, y_max of places in work_frame, metres', -10, 10, lengths=(4,))
-    max_belief_age: float = parameter(2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60)
+    max_belief_age: float = parameter(
+        2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60, change='live')
     settle_time: float = parameter(
-        1.0, 'entities count again when their image is younger than the end of an action by this, seconds', 0, 60)
-    belief_timeout: float = parameter(10.0, 'seconds to wait for such entities before giving up', 0.1, 600)
-    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
-    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
+        1.0, 'entities count again when their image is younger than the end of an action by this, seconds', 0, 60,
+        change='live')
+    belief_timeout: float = parameter(
+        10.0, 'seconds to wait for such entities before giving up', 0.1, 600, change='live')
+    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600, change='live')
+    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600, change='live')
     pick_tolerance: float = parameter(
-        0.04, 'a command is dropped if its entity has moved farther since it was planned, metres', 0.001, 1)
+        0.04, 'a command is dropped if its entity has moved farther since it was planned, metres', 0.001, 1,
+        change='live')
 
 
 PlannerFactory = Callable[[PlannerSettings, PinholeCamera | None], PlannerLike]
@@ -98,42 +100,69 @@ def make_planner(settings: PlannerSettings, camera: PinholeCamera | None) -> Pla
                         device=settings.device, seed=settings.seed, threads=transport.threads_for(settings.threads))
 
 
-class PickPlacePlanner(Node):
+class PickPlacePlanner(ManagedNode[PlannerSettings]):
     """Action server build_goal on top of action client pick_place.
 
-    A goal that cannot be used is accepted and aborted at once: only a result can carry the reason to the client.
+    A goal that cannot be used is accepted and aborted at once: only a result can carry the reason to the client. So is
+    one that comes while the node is not active.
 
     Args:
         factory: makes the planner; tests pass their own.
-        arguments: for `Node`.
+        arguments: for the node.
     """
 
     def __init__(self, factory: PlannerFactory = make_planner, **arguments: Any) -> None:
-        super().__init__('pick_place_planner', **arguments)
-        self.settings = s = declare(self, PlannerSettings)
-        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
-        if s.work_area[0] >= s.work_area[2] or s.work_area[1] >= s.work_area[3]:
-            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(s.work_area))
-        self._limits = BuildLimits(s.max_belief_age, s.settle_time, s.belief_timeout, s.server_timeout,
-                                   s.action_timeout, s.pick_tolerance)
+        super().__init__('pick_place_planner', PlannerSettings, 'build_goal', **arguments)
         self._factory = factory
         self._planner: PlannerLike | None = None
         self._beliefs: Newest[EntityArray] = Newest()
         self._session = 0
         self._info: CameraInfo | None = None
         self._busy = threading.Lock()
-        self.diagnostics = Diagnostics(self, 'build_goal')
-
         group = ReentrantCallbackGroup()
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self.create_subscription(EntityArray, 'entities', self._on_entities, newest,
-                                 callback_group=MutuallyExclusiveCallbackGroup())
-        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, newest)
-        self._plans = self.create_publisher(Image, 'plan', QoSProfile(depth=2))
+        self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
         self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=group)
-        self._check_model()
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
                                     cancel_callback=lambda _: CancelResponse.ACCEPT)
+
+    # ---- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def check(self, settings: PlannerSettings) -> None:
+        """The pose of the camera is complete, or not given, and the work area has an inside."""
+        pose_from_parameters(settings.camera_position, settings.camera_orientation)
+        x0, y0, x1, y1 = settings.work_area
+        if x0 >= x1 or y0 >= y1:
+            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(settings.work_area))
+
+    def load(self) -> None:
+        """Load the model; one without a camera of its own is loaded when camera_info has come."""
+        s = self.settings
+        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        self._info = None
+        try:
+            self.get_logger().info(f'model {self._planner_now().model_id} is ready')
+        except InputError as error:
+            if error.what != 'camera':
+                raise
+
+    def start(self) -> None:
+        """Listen to what perception sees, and take goals."""
+        self._beliefs, self._session = Newest(), 0
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.listen(EntityArray, 'entities', self._on_entities, newest, callback_group=MutuallyExclusiveCallbackGroup())
+        self.listen(CameraInfo, 'camera_info', self._on_camera_info, QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+
+    def halt(self) -> None:
+        """End a build under way, and with it the arm's action; its result says why."""
+        self._beliefs.close()
+        if self._busy.acquire(timeout=2 * self.settings.server_timeout):
+            self._busy.release()
+
+    def unload(self) -> None:
+        """Let go of the planner and of the device with it."""
+        self._planner = None
+        self.diagnostics.condition('model')
 
     def _on_entities(self, message: EntityArray) -> None:
         if self._session not in (0, message.session):
@@ -145,15 +174,6 @@ class PickPlacePlanner(Node):
         self._info = message
 
     # ---- the planner ------------------------------------------------------------------------------------------------
-
-    def _check_model(self) -> None:
-        """Load the planner at the start if it can be; otherwise every goal tries again."""
-        try:
-            planner = self._planner_now()
-        except InputError as error:
-            self.get_logger().error(f'no model: {error}')
-        else:
-            self.get_logger().info(f'model {planner.model_id} is ready')
 
     def _planner_now(self) -> PlannerLike:
         """The planner for the camera that is known by now."""
@@ -184,8 +204,12 @@ class PickPlacePlanner(Node):
         if not self._busy.acquire(blocking=False):
             return self._refuse(handle, InputError('build_goal', 'one goal at a time', 'another one is under way'))
         try:
-            planner = self._planner_now()
-            build = RosBuild(self, handle, self._beliefs, self._client, self._limits, planner.model_id)
+            if not self.active:
+                raise InputError('pick_place_planner', 'the state active', f'{self.state} {self.problem}'.rstrip())
+            planner, s = self._planner_now(), self.settings
+            limits = BuildLimits(s.max_belief_age, s.settle_time, s.belief_timeout, s.server_timeout, s.action_timeout,
+                                 s.pick_tolerance)
+            build = RosBuild(self, handle, self._beliefs, self._client, limits, planner.model_id)
             outcome = self._build(handle, planner, build)
         except InputError as error:
             return self._refuse(handle, error)
@@ -198,6 +222,8 @@ class PickPlacePlanner(Node):
             outcome = Outcome(False, f'internal error: {error!r}', build.step if build else 0)
         finally:
             self._busy.release()
+        if build is not None and not outcome.success and build.why_cancelled():
+            outcome = replace(outcome, message=build.why_cancelled())
         return self._end(handle, outcome)
 
     def _build(self, handle: ServerGoalHandle, planner: PlannerLike, build: RosBuild) -> Outcome:
@@ -293,13 +319,6 @@ class PickPlacePlanner(Node):
         self.get_logger().info(f'{kind} after {outcome.steps} commands: {outcome.message or "ok"}')
         return BuildGoal.Result(success=bool(outcome.success), steps=int(outcome.steps), final_cost=float(outcome.cost),
                                 message='' if outcome.success else outcome.message)
-
-    def stop(self) -> None:
-        """End a build under way and all its waits."""
-        self._beliefs.close()
-        deadline = time.monotonic() + 5.0
-        if self._busy.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            self._busy.release()
 
 
 def main(argv: Sequence[str] | None = None, factory: PlannerFactory = make_planner) -> int:

@@ -9,6 +9,7 @@ from importlib import import_module
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
 from object_centric_ros.nodes.bag import BagWriter
 from object_centric_ros.nodes.diagnostics import Diagnostics
@@ -32,12 +33,20 @@ class Recorder:
         self._missing = list(dict.fromkeys(topics))
         self._found: set[str] = set()
         self._last = 0
+        self._heard_topics: list[Subscription] = []
         self._group = MutuallyExclusiveCallbackGroup()
         self._timer = node.create_timer(0.2, self._look, callback_group=self._group)
 
     def has(self, topic: str) -> bool:
         """Whether a topic is being recorded."""
         return topic in self._found
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._timer.cancel()
+        self._node.destroy_timer(self._timer)
+        while self._heard_topics:
+            self._node.destroy_subscription(self._heard_topics.pop())
 
     def _look(self) -> None:
         """Subscribe to what has come."""
@@ -60,8 +69,8 @@ class Recorder:
                 depth=10, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
             self._bag.add_topic(self._node.resolve_topic_name(topic), message, reliable, latched)
-            self._node.create_subscription(message, topic, partial(self._take, topic), profile,
-                                           callback_group=self._group, raw=True)
+            self._heard_topics.append(self._node.create_subscription(
+                message, topic, partial(self._take, topic), profile, callback_group=self._group, raw=True))
             self._found.add(topic)
         if not self._missing:
             self._timer.cancel()

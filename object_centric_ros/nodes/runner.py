@@ -24,8 +24,8 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
 
     Args:
         make: makes the node; an InputError from it is printed as one line. A node with threads of its own has a method
-            stop() that ends them. A node that comes to an end by itself has `ended`, an event, and `status`, its exit
-            status then.
+            stop() that ends them; tend() of a node is called several times a second. A node that comes to an end by
+            itself has `ended`, an event, and `status`, its exit status then.
         name: of the program, for that line.
         threads: of the executor.
         argv: arguments, None for the process's own.
@@ -49,9 +49,10 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
     failures: list[BaseException] = []
     spinner = threading.Thread(target=_spin, args=(executor, failures), name='executor', daemon=True)
     spinner.start()
-    ended = getattr(node, 'ended', threading.Event())
+    ended, tend = getattr(node, 'ended', threading.Event()), getattr(node, 'tend', lambda: None)
     while not (signals or ended.is_set()) and spinner.is_alive():
-        spinner.join(0.2)
+        tend()
+        spinner.join(0.1)
     if hasattr(node, 'stop'):
         node.stop()
     executor.shutdown(timeout_sec=2.0)

@@ -31,7 +31,7 @@ from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.messages import point
-from object_centric_ros.nodes.parameters import declare, parameter
+from object_centric_ros.nodes.parameters import declare, parameter, qos_from_parameters, watch
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.srv import ResetWorld
 
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 class SimSettings:
     """Parameters of the node."""
 
-    seed: int = parameter(0, 'seed of the first scene', 0, 2**31 - 1)
-    n_blocks: int = parameter(3, 'blocks of the first scene', 2, 5)
-    rate_hz: float = parameter(15.0, 'camera images a second', 0.1, 120)
-    speed: float = parameter(2.0, 'simulated seconds in one second', 0.05, 50)
-    image_width: int = parameter(640, 'width of the camera image, pixels', 64, 1920)
-    image_height: int = parameter(480, 'height of the camera image, pixels', 64, 1080)
-    work_frame: str = parameter('work_plane', 'frame of positions: origin on the table, x right, y away, z up')
-    camera_frame: str = parameter('camera_optical_frame', 'frame_id of image and camera_info')
+    seed: int = parameter(0, 'seed of the first scene', 0, 2**31 - 1, change='never')
+    n_blocks: int = parameter(3, 'blocks of the first scene', 2, 5, change='never')
+    rate_hz: float = parameter(15.0, 'camera images a second', 0.1, 120, change='never')
+    speed: float = parameter(2.0, 'simulated seconds in one second', 0.05, 50, change='live')
+    image_width: int = parameter(640, 'width of the camera image, pixels', 64, 1920, change='never')
+    image_height: int = parameter(480, 'height of the camera image, pixels', 64, 1080, change='never')
+    work_frame: str = parameter('work_plane', 'frame of positions: origin on the table, x right, y away, z up',
+                                change='never')
+    camera_frame: str = parameter('camera_optical_frame', 'frame_id of image and camera_info', change='never')
 
 
 def make_world(settings: SimSettings) -> TabletopWorld:
@@ -101,12 +102,12 @@ class TabletopSim(Node):
         self._failure: InputError | None = None
         self._picture: NDArray[np.uint8] | None = None
 
-        two = QoSProfile(depth=2)
-        self._image = self.create_publisher(Image, 'image', two)
-        self._info = self.create_publisher(CameraInfo, 'camera_info', two)
-        self._joints = self.create_publisher(JointState, 'joint_states', QoSProfile(depth=10))
-        self._executed = self.create_publisher(ExecutedAction, 'executed_actions', QoSProfile(depth=10))
-        self._truth = self.create_publisher(PoseArray, 'ground_truth/blocks', two)
+        watch(self, SimSettings, self._changed)
+        self._image = self._publish_on(Image, 'image', 2)
+        self._info = self._publish_on(CameraInfo, 'camera_info', 2)
+        self._joints = self._publish_on(JointState, 'joint_states', 10)
+        self._executed = self._publish_on(ExecutedAction, 'executed_actions', 10)
+        self._truth = self._publish_on(PoseArray, 'ground_truth/blocks', 2)
         self.diagnostics = Diagnostics(self, 'simulated tabletop')
         self.diagnostics.fact('speed', s.speed)
         self._thread = threading.Thread(target=self._live, name='world', daemon=True)
@@ -119,6 +120,14 @@ class TabletopSim(Node):
         self.create_service(ResetWorld, 'reset', self._reset, callback_group=group)
         self.get_logger().info(f'{s.n_blocks} blocks, seed {s.seed}, {s.rate_hz:g} images a second, '
                                f'{s.speed:g} times as fast as real')
+
+    def _publish_on(self, kind: Any, topic: str, depth: int) -> Any:
+        with qos_from_parameters(topic) as options:
+            return self.create_publisher(kind, topic, QoSProfile(depth=depth), qos_overriding_options=options)
+
+    def _changed(self, settings: SimSettings) -> None:
+        self.settings = settings
+        self.diagnostics.fact('speed', settings.speed)
 
     # ---- requests (executor's threads) -------------------------------------------------------------------------------
 

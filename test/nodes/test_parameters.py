@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import rclpy
 import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.nodes import transport
+from object_centric_ros.nodes import parameter_tables, transport
 from object_centric_ros.nodes.entity_perception import PerceptionSettings
 from object_centric_ros.nodes.interaction_collector import CollectorSettings
-from object_centric_ros.nodes.parameters import declare
+from object_centric_ros.nodes.parameters import declare, qos_from_parameters, watch
 from object_centric_ros.nodes.pick_place_planner import PlannerSettings
 from object_centric_ros.nodes.tabletop_sim import SimSettings
 
@@ -46,7 +48,9 @@ def declared(context: rclpy.Context, settings: type, **values: object):
 def test_defaults_and_descriptors(context, settings):
     values, descriptors = declared(context, settings)
     assert values == settings()
-    assert all(d.description and d.read_only and d.additional_constraints for d in descriptors)
+    assert all(d.description and d.additional_constraints for d in descriptors)
+    fixed = {f.name for f in dataclasses.fields(settings) if f.metadata['change'] == 'never'}
+    assert {d.name for d in descriptors if d.read_only} == fixed
 
 
 @pytest.mark.parametrize('name, settings', [('entity_perception', PerceptionSettings), ('tabletop_sim', SimSettings),
@@ -61,6 +65,52 @@ def test_the_parameter_files_are_complete_and_show_the_defaults(context, name, s
     arguments = ['--ros-args', '--params-file', str(CONFIG / f'{name}.yaml')]
     node = Node(name, namespace='robot', context=context, cli_args=arguments, start_parameter_services=False)
     assert declare(node, settings) == settings()
+    node.destroy_node()
+
+
+def test_the_tables_of_the_readme_are_those_of_the_descriptors(tmp_path, capsys):
+    readme = CONFIG.parent / 'README.md'
+    assert parameter_tables.main([str(readme), '--check']) == 0, capsys.readouterr().err
+    assert all(f'<!-- parameters of {name} -->\n| parameter |' in readme.read_text() for name in parameter_tables.NODES)
+    old = tmp_path / 'README.md'
+    old.write_text(readme.read_text().replace('| `seed` | int | 0 |', '| `seed` | int | 1 |'))
+    assert parameter_tables.main([str(old), '--check']) == 1 and 'out of date' in capsys.readouterr().err
+    assert parameter_tables.main([str(old)]) == 0 and old.read_text() == readme.read_text()
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'speed': 99.0}, 'speed.*range'), ({'speed': 'fast'}, 'parameter speed: expected number >= 0.05 <= 50, got .fast'),
+    ({'seed': 5}, 'read-only')])
+def test_a_change_is_checked_and_refused_with_the_reason(context, change, words):
+    node = Node('probe', context=context, start_parameter_services=False)
+    seen = [declare(node, SimSettings)]
+    watch(node, SimSettings, seen.append)
+    (result,) = node.set_parameters([Parameter(name, value=value) for name, value in change.items()])
+    assert not result.successful and re.search(words, result.reason) and len(seen) == 1
+    (result,) = node.set_parameters([Parameter('speed', value=3.0)])
+    assert result.successful and seen[-1].speed == 3.0 and node.set_parameters([Parameter('use_sim_time', value=False)])
+    node.destroy_node()
+
+
+def test_what_needs_rest_is_refused_while_the_node_is_busy(context):
+    node, busy = Node('probe', context=context, start_parameter_services=False), ['active']
+    seen = [declare(node, PerceptionSettings)]
+    watch(node, PerceptionSettings, seen.append, lambda: busy[0])
+    (result,) = node.set_parameters([Parameter('checkpoint', value='other.safetensors')])
+    assert not result.successful and 'deactivate it first), got state active' in result.reason
+    assert node.set_parameters([Parameter('max_rate', value=5.0)])[0].successful and seen[-1].max_rate == 5.0
+    busy[0] = ''
+    assert node.set_parameters([Parameter('checkpoint', value='other.safetensors')])[0].successful
+    assert (seen[-1].checkpoint, seen[-1].max_rate) == ('other.safetensors', 5.0)
+    node.destroy_node()
+
+
+def test_qos_that_makes_no_sense_is_one_clear_error(context):
+    override = [Parameter('qos_overrides./image.publisher.reliability', value='perhaps')]
+    node = Node('probe', context=context, parameter_overrides=override, start_parameter_services=False)
+    with pytest.raises(InputError, match=r'qos_overrides of image: expected .*best_effort, got .*perhaps'), \
+            qos_from_parameters('image') as options:
+        node.create_publisher(Image, 'image', 1, qos_overriding_options=options)
     node.destroy_node()
 
 

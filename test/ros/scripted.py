@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from object_centric_ros.planning.commands import Command, Plan
 from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
+
+if TYPE_CHECKING:
+    from object_centric_ros.nodes.entity_perception import PerceptionSettings
 
 MODEL_ID = os.environ.get('SCRIPTED_MODEL', 'scripted-1')
 CAMERA = PinholeCamera.looking_at((0.0, -0.88, 1.0), (0.0, 0.0, 0.045), 23.0, 640, 480)  # as the simulator's
@@ -118,12 +122,31 @@ class GreedyPlanner:
         return Plan(commands, costs, pictures, worst, reached, len(jobs), time.perf_counter() - began)
 
 
+def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> ColourTracker:
+    """The tracker that the checkpoint's name stands for: missing, broken, failing later, or a model of that name."""
+    name = settings.checkpoint
+    if name == 'missing':
+        raise InputError('checkpoint', 'an existing file', name)
+    if name == 'crash':
+        raise ZeroDivisionError(name)
+    tracker = FailingTracker(camera) if name == 'fails-late' else ColourTracker(camera)
+    tracker.model_id = name or tracker.model_id
+    return tracker
+
+
+class FailingTracker(ColourTracker):
+    """A tracker that is out of order."""
+
+    def step(self, *args: object, **kwargs: object) -> TrackedFrame:
+        raise ZeroDivisionError('step')
+
+
 def main() -> int:
     """Run one node."""
     node = sys.argv.pop(1)
     if node == 'entity_perception':
         from object_centric_ros.nodes import entity_perception
-        return entity_perception.main(factory=lambda _, camera: ColourTracker(camera))
+        return entity_perception.main(factory=make_tracker)
     from object_centric_ros.nodes import pick_place_planner
     return pick_place_planner.main(factory=lambda _, camera: GreedyPlanner(camera))
 
