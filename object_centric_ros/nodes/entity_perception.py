@@ -32,8 +32,10 @@ from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.tracking.entities import PickPlace, TrackedFrame
 
-CLOCK_JUMP = 1_000_000_000
-"""An image older than the last one by more than this (ns) means that the clock was set back."""
+CLOCK_BACK, CLOCK_AHEAD = 1_000_000_000, 10_000_000_000
+"""Stamps that went back, or ahead of the time that has passed, by more than this (ns): the clock was set."""
+OTHER_CLOCK = 60.0
+"""Images whose stamps are off by more than this (s) come from another clock: their age means nothing."""
 ERRORS_IN_A_ROW = 10
 """Images that ended in an error nobody expected, one after the other, after which the model is loaded again."""
 
@@ -47,6 +49,12 @@ class Tracker(Protocol):
     def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
              robot_moving: bool = False) -> TrackedFrame:
         """Take one frame."""
+
+    def reconsider(self) -> None:
+        """The scene may have changed unseen."""
+
+    def shift_clock(self, seconds: float) -> None:
+        """The clock was set."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,15 @@ class PerceptionSettings(ManagedSettings):
         True, 'draw and publish overlay and markers while someone subscribes', change='live')
     overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100, change='live')
     overlay_width: int = parameter(320, 'width of overlay, pixels', 32, 8192, change='live')
+    max_image_age: float = parameter(
+        2.0, 'an image older than this, seconds, is dropped; 0: none; stamps that are off by more than a minute are '
+        'taken to be of another clock', 0, 60, change='live')
+    latency_warn: float = parameter(
+        0.2, 'latency from stamp to entities, seconds, above which diagnostics warn', 0.001, 60, change='live')
+    latency_error: float = parameter(1.0, 'and above which they show an error', 0.001, 60, change='live')
+    drop_warn: float = parameter(
+        0.7, 'share of images replaced by newer ones above which diagnostics warn', 0, 1, change='live')
+    drop_error: float = parameter(0.95, 'and above which they show an error', 0, 1, change='live')
     image_timeout: float = parameter(
         2.0, 'seconds without an image after which diagnostics complain', 0.1, 3600, change='live')
 
@@ -111,7 +128,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self._factory = factory
         self._tracker: Tracker | None = None
         self._session = 0  # of the tracker: its ids mean nothing to another one
-        self._images: Newest[Image] = Newest()
+        self._images: Newest[tuple[Image, float]] = Newest()  # with the time of arrival, monotonic seconds
         self._worker: threading.Thread | None = None
         self._topic = self.resolve_topic_name('image')
         self._entities = self.publish_on(EntityArray, 'entities', QoSProfile(depth=5))
@@ -143,7 +160,8 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         """Subscribe, and work in a thread."""
         s = self.settings
         self._first_image = self._next_drawing = -np.inf
-        self._last_image, self._last_stamp = time.monotonic(), 0
+        self._last_image, self._last_stamp = time.monotonic(), (0, 0.0)
+        self._interrupted = False
         self._robot = RobotWatch(s.motion_threshold, s.motion_settle_time)
         self._images = Newest()
         self._worker = threading.Thread(target=self._work, name='tracker', daemon=True)
@@ -170,9 +188,15 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
     # ---- what comes in (executor's thread: never blocks) -------------------------------------------------------------
 
     def _on_image(self, message: Image) -> None:
-        self._last_image = time.monotonic()
+        now = time.monotonic()
+        if now - self._last_image > self.settings.image_timeout and self._last_stamp[0]:
+            self.diagnostics.reject('camera_outages', f'images again after {now - self._last_image:.1f} s without')
+            self._interrupted = True
+        self._last_image = now
         self.diagnostics.count('images_received')
-        if self._images.put(message):
+        lost = self._images.put((message, now))
+        self.diagnostics.share('drop_rate', lost)
+        if lost:
             self.diagnostics.count('images_replaced_by_newer')
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -211,8 +235,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
     def _watch_camera(self) -> None:
         if not self.active:
             return
+        s = self.settings
+        self.diagnostics.limit('latency', s.latency_warn, s.latency_error)
+        self.diagnostics.limit('drop_rate', s.drop_warn, s.drop_error)
         silent = time.monotonic() - self._last_image
-        if silent > self.settings.image_timeout:
+        if silent > s.image_timeout:
             self.diagnostics.condition('camera', 'error', f'no image on {self._topic} for {silent:.0f} s')
         else:
             self.diagnostics.condition('camera')
@@ -224,11 +251,12 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         while not self._images.closed:
             pause = 1 / self.settings.max_rate if self.settings.max_rate else 0.0
             began = time.monotonic()
-            message = self._images.take(0.5)
-            if message is None:
+            item = self._images.take(0.5)
+            if item is None:
                 continue
             try:
-                self._process(message)
+                self.diagnostics.took('queue_age', time.monotonic() - item[1])
+                self._process(*item)
                 errors = 0
             except InputError as error:
                 self.diagnostics.reject(f'images_rejected ({error.what})', error)
@@ -241,16 +269,19 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
                     self.ask_for_recovery()
             self._images.wait_for(lambda _: False, pause - (time.monotonic() - began))
 
-    def _process(self, message: Image) -> None:
+    def _process(self, message: Image, arrived: float) -> None:
         began = time.perf_counter()
         image = to_rgb(message)
         tracker = self._tracker_for(message)
-        if tracker is None or not self._in_order(message):
+        if tracker is None or not self._in_order(message, arrived, tracker) or self._too_old(message):
             return
         camera, stamp = tracker.camera, seconds(message.header.stamp)
         if (message.width, message.height) != (camera.width, camera.height):
             raise InputError('image size', f'{camera.width}x{camera.height} as at the start (another camera: '
                              'deactivate and activate the node)', f'{message.width}x{message.height}')
+        if self._interrupted:
+            self._interrupted = False
+            tracker.reconsider()
         actions, moving = self._robot.at_image(stamp)
         if len(actions) > 1:
             self.diagnostics.reject('executed_actions_skipped', InputError(
@@ -261,8 +292,8 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self.diagnostics.took('node_overhead', time.perf_counter() - began - frame.seconds)
         self.diagnostics.took('model', frame.seconds)
         self.diagnostics.count('images_processed')
-        age = 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(message.header.stamp))
-        if 0 <= age < 60:  # otherwise the camera's clock is another one
+        age = self._age(message)
+        if 0 <= age < OTHER_CLOCK:
             self.diagnostics.took('latency', age)
         self._draw(image, frame, message)
 
@@ -324,16 +355,36 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self._camera_known = True
         return tracker
 
-    def _in_order(self, message: Image) -> bool:
+    def _in_order(self, message: Image, arrived: float, tracker: Tracker) -> bool:
         """Whether the image is newer than the last one; images without stamps always are."""
-        stamp = nanoseconds(message.header.stamp)
-        if stamp and stamp <= self._last_stamp:
-            if self._last_stamp - stamp < CLOCK_JUMP:
-                self.diagnostics.count('images_out_of_order')
-                return False
-            self.diagnostics.reject('clock_jumps', f'stamps went back by {1e-9 * (self._last_stamp - stamp):.1f} s')
+        stamp, (last, last_arrived) = nanoseconds(message.header.stamp), self._last_stamp
+        ahead = stamp - last
+        if stamp and -CLOCK_BACK < ahead <= 0:
+            self.diagnostics.count('images_out_of_order' if ahead else 'images_repeated')
+            return False
+        if stamp and last and (ahead < 0 or ahead - 1e9 * (arrived - last_arrived) > CLOCK_AHEAD):
+            self.diagnostics.reject('clock_jumps', f'stamps went {"on" if ahead > 0 else "back"} by '
+                                    f'{1e-9 * abs(ahead):.1f} s from one image to the next')
             self._robot.clear()
-        self._last_stamp = stamp
+            tracker.shift_clock(1e-9 * ahead)
+        self._last_stamp = stamp, arrived
+        return True
+
+    def _age(self, message: Image) -> float:
+        """Seconds since the image was taken, by this node's clock."""
+        return 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(message.header.stamp))
+
+    def _too_old(self, message: Image) -> bool:
+        """Whether the image shows what is over; counted."""
+        age, limit = self._age(message), self.settings.max_image_age
+        if message.header.stamp.sec and abs(age) > OTHER_CLOCK:
+            self.diagnostics.condition('clock', 'warn', f'stamps of images are off by {age:.0f} s: another clock '
+                                       '(use_sim_time?); nothing will be done with what is seen')
+            return False
+        self.diagnostics.condition('clock')
+        if not limit < age <= OTHER_CLOCK or limit == 0:
+            return False
+        self.diagnostics.reject('images_too_old', InputError('image age', f'at most {limit:g} s', f'{age:.2f} s'))
         return True
 
     # ---- pictures ---------------------------------------------------------------------------------------------------

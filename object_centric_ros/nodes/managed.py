@@ -118,6 +118,14 @@ class ManagedNode(LifecycleNode, Generic[S]):
         with qos_from_parameters(topic) as options:
             return self.create_publisher(kind, topic, qos, qos_overriding_options=options)
 
+    def wait_until_settled(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Return when no transition is under way and the node is not about to become active; not in a transition."""
+        end, waited = time.monotonic() + timeout, threading.Event()
+        while time.monotonic() < end and not stopped():
+            if self.state in ('active', 'finalized') or (self.state in AT_REST and (not self._rising or self.problem)):
+                return
+            waited.wait(0.05)
+
     def ask_for_recovery(self) -> None:
         """Have everything released and loaded again, by the main thread."""
         self._recover.set()

@@ -204,6 +204,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         if not self._busy.acquire(blocking=False):
             return self._refuse(handle, InputError('build_goal', 'one goal at a time', 'another one is under way'))
         try:
+            self.wait_until_settled(60.0, lambda: bool(handle.is_cancel_requested))
             if not self.active:
                 raise InputError('pick_place_planner', 'the state active', f'{self.state} {self.problem}'.rstrip())
             planner, s = self._planner_now(), self.settings

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -63,10 +64,14 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
 
 
 def _spin(executor: Executor, failures: list[BaseException]) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
-    except Exception as error:
-        traceback.print_exc()
-        failures.append(error)
+    while True:
+        try:
+            executor.spin()
+        except InvalidHandle:
+            continue  # a subscription was destroyed by another thread just before it would have been waited for
+        except ExternalShutdownException:
+            pass
+        except Exception as error:
+            traceback.print_exc()
+            failures.append(error)
+        return

@@ -296,7 +296,12 @@ class EntityTracker:
 
     def reconsider(self) -> None:
         """Take the next frames as those after an action: the scene may have changed unseen, or the snapshot be old."""
-        self.unsettled = self.config.settle_frames
+        self.unsettled, self.expected = self.config.settle_frames, {}
+
+    def shift_clock(self, seconds: float) -> None:
+        """The clock of the stamps was set by so many seconds: what was seen lately still was."""
+        for record in self.identities.records.values():
+            record.seen += seconds
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot of the same weights.

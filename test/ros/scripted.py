@@ -47,6 +47,13 @@ class ColourTracker:
     def __init__(self, camera: PinholeCamera | None) -> None:
         self.camera, self.model_id = camera or CAMERA, MODEL_ID
         self.known: list[np.ndarray] = []
+        self.shifted = self.reconsidered = 0.0
+
+    def reconsider(self) -> None:
+        self.reconsidered += 1
+
+    def shift_clock(self, seconds: float) -> None:
+        self.shifted += seconds
 
     def step(self, image: np.ndarray, action: PickPlace | None = None, stamp: float = 0.0,
              robot_moving: bool = False) -> TrackedFrame:

@@ -83,7 +83,6 @@ def test_a_missing_checkpoint_is_an_error_on_diagnostics_and_the_nodes_live(came
     missing = tmp_path / 'later.safetensors'
     nodes.start('entity_perception', checkpoint=missing)
     nodes.start('pick_place_planner', checkpoint=missing)
-    camera.ready(60)
     words = 'no model: checkpoint: expected an existing .safetensors file, got'
     for node in ('entity_perception', 'pick_place_planner'):
         probe.wait(lambda n=node: words in getattr(probe.statuses.get(n), 'message', ''), 60, f'complaint of {node}')
@@ -91,7 +90,7 @@ def test_a_missing_checkpoint_is_an_error_on_diagnostics_and_the_nodes_live(came
     assert status == 'aborted' and 'checkpoint: expected an existing' in result.message
     probe.heard['entities'] = []
     missing.write_bytes(weights.read_bytes())
-    probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 30, 'entities once the file is there')
+    probe.wait(lambda: camera.send(PICTURE) and probe.heard['entities'], 60, 'entities once the file is there')
     assert nodes.end() == [0, 0]
 
 
