@@ -273,7 +273,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         began = time.perf_counter()
         image = to_rgb(message)
         tracker = self._tracker_for(message)
-        if tracker is None or not self._in_order(message, arrived, tracker) or self._too_old(message):
+        if tracker is None or self._too_old(message) or not self._in_order(message, arrived, tracker):
             return
         camera, stamp = tracker.camera, seconds(message.header.stamp)
         if (message.width, message.height) != (camera.width, camera.height):

@@ -18,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes.images import labels_of, to_rgb
+from object_centric_ros.nodes.messages import nanoseconds
 
 PICTURE = np.full((480, 640, 3), 130, np.uint8)
 PICTURE[200:250, 300:350] = (230, 30, 30)
@@ -37,14 +38,15 @@ def camera(nodes: Nodes, probe: Probe) -> FakeCamera:
     return camera
 
 
-def of_image(camera: FakeCamera, probe: Probe, topic: str, stamp: Callable[[Any], Any] = lambda m: m.header.stamp):
+def of_image(camera: FakeCamera, probe: Probe, topic: str, stamp: Callable[[Any], Any] = lambda m: m.header.stamp,
+             spoil: Callable[[Image], None] = lambda m: None):
     """(header of an image that was sent, what a topic said of it)."""
     sent: list[Header] = []
 
     def found():
         return next(((h, m) for m in reversed(probe.heard[topic]) for h in sent if stamp(m) == h.stamp), None)
 
-    return probe.again(lambda: sent.append(camera.send(PICTURE)), found, 15, topic)
+    return probe.again(lambda: sent.append(camera.send(PICTURE, spoil)), found, 60, topic)
 
 
 def seen(camera: FakeCamera, probe: Probe) -> EntityArray:
@@ -104,7 +106,7 @@ def test_bad_images_are_counted_and_survived(camera, probe, counter, spoil):
     before, sent = probe.count(NODE, counter), []
     probe.again(lambda: sent.append(camera.send(PICTURE, spoil)), lambda: probe.count(NODE, counter) > before, 15,
                 counter)
-    assert probe.statuses[NODE].level == b'\x01' and 'expected' in probe.statuses[NODE].message
+    assert probe.statuses[NODE].level != b'\x00' and 'expected' in probe.statuses[NODE].message
     assert all(m.header not in sent for m in probe.heard['entities'])
     assert len(seen(camera, probe).entities) == 2
 
@@ -115,12 +117,64 @@ def test_another_camera_in_mid_stream_is_counted(camera, probe):
     probe.again(lambda: other.send(PICTURE), lambda: probe.count(NODE, 'camera_info_changed'), 15, 'complaint')
 
 
-def test_old_and_repeated_images_are_dropped(camera, probe):
-    seen(camera, probe)
+def moved(by: float) -> Callable[[Image], None]:
+    """Sets an image's stamp so many seconds on, or back."""
+    def spoil(message: Image) -> None:
+        stamp = nanoseconds(message.header.stamp) + int(1e9 * by)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    return spoil
+
+
+def test_late_and_repeated_images_are_counted_and_dropped(camera, probe):
     last = seen(camera, probe).header.stamp
     probe.again(lambda: camera.send(PICTURE, lambda m: setattr(m.header, 'stamp', last)),
-                lambda: probe.count(NODE, 'images_out_of_order'), 15, 'repeated image')
+                lambda: probe.count(NODE, 'images_repeated'), 60, 'repeated image')
+
+    def late(message: Image) -> None:
+        message.header.stamp = seen(camera, probe).header.stamp
+        moved(-0.1)(message)
+
+    probe.again(lambda: camera.send(PICTURE, late), lambda: probe.count(NODE, 'images_out_of_order'), 60, 'late image')
     seen(camera, probe)
+
+
+def test_an_image_that_is_too_old_is_not_used(camera, probe):
+    sent: list[Header] = []
+    probe.again(lambda: sent.append(camera.send(PICTURE, moved(-20))), lambda: probe.count(NODE, 'images_too_old'), 60,
+                'old image')
+    assert 'image age: expected at most 2 s, got 20.' in probe.statuses[NODE].message
+    assert len(seen(camera, probe).entities) == 2
+    assert all(m.header.stamp not in [h.stamp for h in sent] for m in probe.heard['entities'])
+    assert not probe.count(NODE, 'clock_jumps')
+
+
+def test_a_clock_that_jumps_is_survived_both_ways(camera, probe):
+    """Stamps of another clock altogether are used, and a warning says so."""
+    before = probe.count(NODE, 'clock_jumps')
+    for by in (-3600.0, 3600.0):
+        of_image(camera, probe, 'entities', spoil=moved(by))
+    probe.counted(NODE, 'clock_jumps', before + 2, 60)
+    probe.wait(lambda: 'another clock' in probe.statuses[NODE].message, 60, 'warning')
+    ids = {e.id for e in seen(camera, probe).entities}
+    probe.wait(lambda: 'another clock' not in probe.statuses[NODE].message, 60, 'end of the warning')
+    assert ids == {1, 2}
+
+
+def test_a_camera_that_stops_and_comes_back_is_counted(camera, probe):
+    seen(camera, probe)
+    probe.wait(lambda: 'no image on' in probe.statuses[NODE].message, 60, 'complaint')
+    assert len(seen(camera, probe).entities) == 2
+    probe.counted(NODE, 'camera_outages', 1, 60)
+
+
+def test_times_and_drop_rate_are_told(camera, probe):
+    for _ in range(3):
+        seen(camera, probe)
+    names = {f'{name}_{p}_ms' for name in ('latency', 'model', 'queue_age') for p in ('p50', 'p95', 'p99')}
+    told = probe.wait(lambda: {v.key: float(v.value) for v in probe.statuses[NODE].values
+                               if v.key in names | {'drop_rate_percent'}}, 60, 'diagnostics')
+    assert set(told) == names | {'drop_rate_percent'}
+    assert all(told[f'{n}_p50_ms'] <= told[f'{n}_p99_ms'] for n in ('latency', 'model', 'queue_age'))
 
 
 def test_joint_states_with_nan_are_counted_and_motion_is_noticed(camera, probe):
