@@ -14,6 +14,8 @@ from object_centric_ros.action import PickPlace
 from object_centric_ros.errors import InputError
 from object_centric_ros.planning.commands import Outcome
 
+REJECTED = 'PickPlace rejected the command'
+
 
 class ArmLost(Exception):
     """There is no PickPlace server, or it does not answer; the message says which."""
@@ -55,7 +57,7 @@ class Arm:
             return Outcome(False, 'cancelled')
         handle = self._result(self._client.send_goal_async(goal), 'answer of PickPlace')
         if not handle.accepted:
-            return Outcome(False, 'PickPlace rejected the command')
+            return Outcome(False, REJECTED)
         return self._finish(handle, cancelled)
 
     def _result(self, future: Future, what: str) -> Any:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.action import ActionClient
-from rclpy.node import Node
 from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import Entity as EntityMsg
 from object_centric_ros.msg import EntityArray
-from object_centric_ros.nodes.arm import Arm, ArmLost
+from object_centric_ros.nodes.arm import REJECTED, Arm, ArmLost
+from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point
 from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.nodes.zones import Zones
 from object_centric_ros.planning.commands import Command, Outcome, Plan
 from object_centric_ros.planning.verification import Finding
 from object_centric_ros.tracking.entities import TrackedFrame
+
+SAME = 0.002
+"""Commands whose places differ by less than this (m) are the same one."""
 
 
 class BuildStopped(Exception):
@@ -39,6 +43,21 @@ class BuildLimits:
     pick_tolerance: float
 
 
+class PlannerNode(Protocol):
+    """What a build needs of its node."""
+
+    diagnostics: Diagnostics
+
+    def get_clock(self) -> Any:
+        """The clock."""
+
+    def get_logger(self) -> Any:
+        """The log."""
+
+    def lost(self, role: str) -> str:
+        """Why a node counts as lost, '' if it does not."""
+
+
 class GoalHandle(Protocol):
     """What a build needs of the action server's goal handle."""
 
@@ -54,12 +73,14 @@ class RosBuild:
     """The callbacks of a `BuildLoop`: observe, act, feedback, found, cancelled.
 
     Args:
-        node: for its clock.
+        node: for its clock, its log and its diagnostics.
         handle: of the BuildGoal under way.
         beliefs: newest message of perception.
         client: of pick_place.
         limits: waits and ages.
         model_id: of the planner's weights.
+        zones: where the arm may act.
+        stopped: why everything was stopped, '' if it was not.
 
     Attributes:
         show: takes each plan and the header of its image, for publishing.
@@ -67,11 +88,12 @@ class RosBuild:
         findings: what became of the commands so far, see `verification`, and how often.
     """
 
-    def __init__(self, node: Node, handle: GoalHandle, beliefs: Newest[EntityArray], client: ActionClient,
-                 limits: BuildLimits, model_id: str) -> None:
+    def __init__(self, node: PlannerNode, handle: GoalHandle, beliefs: Newest[EntityArray], client: ActionClient,
+                 limits: BuildLimits, model_id: str, zones: Zones, stopped: Callable[[], str]) -> None:
         self._node, self._handle, self._beliefs = node, handle, beliefs
         self._arm = Arm(client, limits.server_timeout, limits.action_timeout)
-        self._limits, self._model_id = limits, model_id
+        self._limits, self._model_id, self._zones, self._stopped = limits, model_id, zones, stopped
+        self._failed: list[tuple[Command, str]] = []
         self.show: Callable[[Plan, Header], None] = lambda *_: None
         self.findings: dict[str, int] = {}
         self._not_before = 0
@@ -88,6 +110,8 @@ class RosBuild:
 
     def why_cancelled(self) -> str:
         """Who wants the build to stop, empty if nobody does."""
+        if self._stopped():
+            return self._stopped()
         if self._handle.is_cancel_requested:
             return 'cancelled'
         return 'the planner was deactivated' if self._beliefs.closed else ''
@@ -119,25 +143,53 @@ class RosBuild:
         self._session = self._used.session if self._used else None
 
     def act(self, command: Command) -> Outcome:
-        """Carry out a command by PickPlace.
+        """Carry out a command by PickPlace, unless it is out of date, forbidden or has failed before.
 
         Raises:
-            BuildStopped: no server, no answer in time, or perception was restarted and the goal names ids.
+            BuildStopped: a place where the arm may not act, a command that was rejected or has failed before, no
+                server, no answer in time, or perception was restarted and the goal names ids.
         """
         problem = self._out_of_date(command)
         if problem:
+            self._node.diagnostics.reject('commands_out_of_date', problem)
             return Outcome(False, problem)
+        self._check_allowed(command)
         self._tell('act', command)
         assert self._used is not None
-        seen = self._used
+        seen, log = self._used, self._node.get_logger()
         goal = PickPlace.Goal(header=Header(stamp=seen.header.stamp, frame_id=seen.work_frame),
                               entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
+        log.info(f'command: {_words(command)}, seen {self._age(seen):.2f} s ago')
         try:
-            return self._arm.move(goal, self.cancelled)
+            outcome = self._arm.move(goal, self.cancelled)
         except ArmLost as error:
+            log.warning(f'command given up: {error}')
             raise BuildStopped(str(error)) from error
         finally:
             self._not_before = self._now() + int(1e9 * self._limits.settle_time)
+        if not outcome.success:
+            self._note_failure(command, outcome.message)
+        if outcome.message == REJECTED:
+            raise BuildStopped(f'{_words(command)}: {REJECTED}')
+        return outcome
+
+    def _check_allowed(self, command: Command) -> None:
+        """A command that the zones forbid, or that has failed in the same way before, ends the build."""
+        problem = self._zones.problem('pick', *command.pick[:2]) or self._zones.problem('place', *command.place[:2])
+        for failed, reason in self._failed:
+            apart = np.abs(np.subtract([*failed.pick[:2], *failed.place[:2]], [*command.pick[:2], *command.place[:2]]))
+            if failed.entity_id == command.entity_id and apart.max() < SAME:
+                problem = problem or f'the same command has failed before and is not repeated: {reason}'
+        if problem:
+            problem = f'{_words(command)}: {problem}'
+            self._node.diagnostics.reject('commands_refused', problem)
+            raise BuildStopped(problem)
+
+    def _note_failure(self, command: Command, reason: str) -> None:
+        if self.cancelled():
+            return
+        self._node.diagnostics.reject('commands_failed', f'{_words(command)}: {reason}')
+        self._failed.append((command, reason))
 
     def feedback(self, step: int, plan: Plan, command: Command | None) -> None:
         """Pass on a plan; the loop calls again when it has chosen a command, which `act` then tells of."""
@@ -178,6 +230,9 @@ class RosBuild:
     def _out_of_date(self, command: Command) -> str:
         """Why the command must not be carried out (any more), empty if it may: what is seen now decides."""
         newest = self._beliefs.peek()
+        lost = self._node.lost('entity_perception')
+        if lost:
+            return f'not acting without perception: {lost}'
         if newest is None or self._age(newest) > self._limits.max_belief_age:
             return f'not acting on a stale belief: {self._no_belief()}'
         self._check_session(newest)
@@ -199,3 +254,8 @@ class RosBuild:
             feedback.entity_id = command.entity_id
             feedback.pick, feedback.place = point(command.pick), point(command.place)
         self._handle.publish_feedback(feedback)
+
+
+def _words(command: Command) -> str:
+    (x0, y0), (x1, y1) = command.pick[:2], command.place[:2]
+    return f'entity {command.entity_id} from ({x0:.3f}, {y0:.3f}) to ({x1:.3f}, {y1:.3f})'

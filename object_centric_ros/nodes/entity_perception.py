@@ -6,9 +6,8 @@ import secrets
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -24,9 +23,10 @@ from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
 from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
 from object_centric_ros.nodes.images import from_array, to_rgb
-from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
+from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import frame_to_message, markers, nanoseconds, seconds
-from object_centric_ros.nodes.parameters import parameter
+from object_centric_ros.nodes.perception_memory import Memory
+from object_centric_ros.nodes.perception_settings import PerceptionSettings, Tracker, TrackerFactory, make_tracker
 from object_centric_ros.nodes.robot import RobotWatch
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.waiting import Newest
@@ -36,83 +36,10 @@ CLOCK_BACK, CLOCK_AHEAD = 1_000_000_000, 10_000_000_000
 """Stamps that went back, or ahead of the time that has passed, by more than this (ns): the clock was set."""
 OTHER_CLOCK = 60.0
 """Images whose stamps are off by more than this (s) come from another clock: their age means nothing."""
+HUNG = 120.0
+"""Seconds that one image may take before the tracker's thread counts as hung; the first may mean compiling."""
 ERRORS_IN_A_ROW = 10
 """Images that ended in an error nobody expected, one after the other, after which the model is loaded again."""
-
-
-class Tracker(Protocol):
-    """What the node needs of an EntityTracker."""
-
-    camera: PinholeCamera
-    model_id: str
-
-    def step(self, image: NDArray[np.uint8], action: PickPlace | None = None, stamp: float = 0.0,
-             robot_moving: bool = False) -> TrackedFrame:
-        """Take one frame."""
-
-    def reconsider(self) -> None:
-        """The scene may have changed unseen."""
-
-    def shift_clock(self, seconds: float) -> None:
-        """The clock was set."""
-
-
-@dataclass(frozen=True)
-class PerceptionSettings(ManagedSettings):
-    """Parameters of the node."""
-
-    checkpoint: str = parameter('', 'model file (.safetensors); empty: the weights that the package ships')
-    device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
-    threads: int = parameter(0, 'CPU threads of the model; 0: OMP_NUM_THREADS, else a third of the cores', 0, 256)
-    precision: str = parameter('float32', 'of the model; bfloat16 is faster where the processor multiplies it',
-                               choices=('float32', 'bfloat16'))
-    seed: int = parameter(0, 'seed of the first guess', 0, 2**31 - 1)
-    work_frame: str = parameter('work_plane', 'frame of positions: origin on the table, x right, y away, z up')
-    camera_position: tuple[float, ...] = parameter(
-        (), 'camera centre x, y, z in work_frame, metres; empty: as the model was trained', -100, 100, lengths=(0, 3))
-    camera_orientation: tuple[float, ...] = parameter(
-        (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
-        -1, 1, lengths=(0, 4, 9))
-    camera_info_wait: float = parameter(
-        2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600,
-        change='live')
-    retire_after: float = parameter(
-        10.0, 'seconds that an entity may stay unseen before its id is given up', 0.1, 86400)
-    object_height: float = parameter(
-        0.03, 'height of an object centre above what it stands on, metres; objects are taken to be twice that wide',
-        0.001, 1)
-    max_rate: float = parameter(0.0, 'most images a second to be processed; 0: as many as come', 0, 1000, change='live')
-    motion_threshold: float = parameter(0.02, 'a joint faster than this moves, rad/s or m/s', 0, 10)
-    motion_settle_time: float = parameter(0.5, 'seconds that the robot counts as moving after its last motion', 0, 60)
-    label_image_size: str = parameter('model', 'size of label_image', choices=('model', 'input'), change='live')
-    publish_overlay: bool = parameter(
-        True, 'draw and publish overlay and markers while someone subscribes', change='live')
-    overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100, change='live')
-    overlay_width: int = parameter(320, 'width of overlay, pixels', 32, 8192, change='live')
-    max_image_age: float = parameter(
-        2.0, 'an image older than this, seconds, is dropped; 0: none; stamps that are off by more than a minute are '
-        'taken to be of another clock', 0, 60, change='live')
-    latency_warn: float = parameter(
-        0.2, 'latency from stamp to entities, seconds, above which diagnostics warn', 0.001, 60, change='live')
-    latency_error: float = parameter(1.0, 'and above which they show an error', 0.001, 60, change='live')
-    drop_warn: float = parameter(
-        0.7, 'share of images replaced by newer ones above which diagnostics warn', 0, 1, change='live')
-    drop_error: float = parameter(0.95, 'and above which they show an error', 0, 1, change='live')
-    image_timeout: float = parameter(
-        2.0, 'seconds without an image after which diagnostics complain', 0.1, 3600, change='live')
-
-
-TrackerFactory = Callable[[PerceptionSettings, PinholeCamera | None], Tracker]
-
-
-def make_tracker(settings: PerceptionSettings, camera: PinholeCamera | None) -> Tracker:
-    """The learned tracker of the package; imports torch."""
-    from object_centric_ros.tracking.settings import TrackerConfig
-    from object_centric_ros.tracking.tracker import EntityTracker
-    config = TrackerConfig(retire_after=settings.retire_after, object_height=settings.object_height)
-    return EntityTracker.load(settings.checkpoint or None, camera=camera, config=config, device=settings.device,
-                              threads=transport.threads_for(settings.threads), seed=settings.seed,
-                              precision=settings.precision)
 
 
 class EntityPerception(ManagedNode[PerceptionSettings]):
@@ -123,11 +50,14 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         arguments: for the node.
     """
 
+    watches = ('pick_place_planner',)
+
     def __init__(self, factory: TrackerFactory = make_tracker, **arguments: Any) -> None:
         super().__init__('entity_perception', PerceptionSettings, 'image', **arguments)
         self._factory = factory
         self._tracker: Tracker | None = None
         self._session = 0  # of the tracker: its ids mean nothing to another one
+        self._memory = Memory(self.diagnostics)
         self._images: Newest[tuple[Image, float]] = Newest()  # with the time of arrival, monotonic seconds
         self._worker: threading.Thread | None = None
         self._topic = self.resolve_topic_name('image')
@@ -161,7 +91,8 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         s = self.settings
         self._first_image = self._next_drawing = -np.inf
         self._last_image, self._last_stamp = time.monotonic(), (0, 0.0)
-        self._interrupted = False
+        self._interrupted, self._last_turn = False, time.monotonic()
+        self._next_saving = time.monotonic() + s.state_interval
         self._robot = RobotWatch(s.motion_threshold, s.motion_settle_time)
         self._images = Newest()
         self._worker = threading.Thread(target=self._work, name='tracker', daemon=True)
@@ -172,12 +103,19 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self.listen(ExecutedAction, 'executed_actions', self._on_action, QoSProfile(depth=10))
         self.listen(Image, 'image', self._on_image, newest())
 
+    def alive(self) -> bool:
+        """Whether the tracker's thread goes on: no image takes it minutes."""
+        return self._worker is not None and self._worker.is_alive() and time.monotonic() - self._last_turn < HUNG
+
     def halt(self) -> None:
         """End the tracker's thread."""
         self._images.close()
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+            if self._tracker is not None and self._camera_known:
+                self._memory.keep(self._tracker, self._session, self.settings.state_file)
+        self._memory.drop_attempt()
         self.diagnostics.condition('camera')
 
     def unload(self) -> None:
@@ -251,6 +189,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         while not self._images.closed:
             pause = 1 / self.settings.max_rate if self.settings.max_rate else 0.0
             began = time.monotonic()
+            self._last_turn = time.monotonic()
             item = self._images.take(0.5)
             if item is None:
                 continue
@@ -287,6 +226,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
             self.diagnostics.reject('executed_actions_skipped', InputError(
                 'executed_actions', 'an image between two actions', f'{len(actions)} without: the last is used'))
         frame = tracker.step(image, actions[-1] if actions else None, stamp, moving)
+        recognised = self._memory.recognised(tracker)
+        if recognised is False:
+            self._session = new_session()
+        if not recognised:
+            return  # until it is settled what the ids stand for, nothing is said about entities
         self._entities.publish(frame_to_message(frame, message.header, self.settings.work_frame, self._session))
         self._publish_labels(frame, message)
         self.diagnostics.took('node_overhead', time.perf_counter() - began - frame.seconds)
@@ -296,6 +240,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         if 0 <= age < OTHER_CLOCK:
             self.diagnostics.took('latency', age)
         self._draw(image, frame, message)
+        if self.settings.state_file and not moving and time.monotonic() >= self._next_saving:
+            self._next_saving = time.monotonic() + self.settings.state_interval
+            self._memory.keep(tracker, self._session, self.settings.state_file)
+
+    # ---- the model ---------------------------------------------------------------------------------------------------
 
     def _load_tracker(self, camera: PinholeCamera | None = None) -> Tracker:
         """A new tracker, whose ids mean nothing to another one."""
@@ -305,7 +254,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
             self.diagnostics.reject('model_loads_failed', error)
             self.diagnostics.condition('model', 'error', f'no model: {error}')
             raise
-        self._tracker, self._session = tracker, secrets.randbits(63) | 1
+        self._tracker, self._session = tracker, new_session()
         self.diagnostics.condition('model')
         self.diagnostics.fact('model_id', tracker.model_id)
         self.get_logger().info(f'model {tracker.model_id} is ready')
@@ -352,6 +301,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
                              f'{message.width}x{message.height}')
         if not same_camera(camera, own):
             tracker = self._load_tracker(camera)
+        self._session = self._memory.resume(tracker, seconds(message.header.stamp), self.settings) or self._session
         self._camera_known = True
         return tracker
 
@@ -406,6 +356,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
             self._overlay.publish(from_array(picture, message.header, 'rgb8'))
         if self._markers.get_subscription_count():
             self._markers.publish(markers(frame, message.header.stamp, self.settings.work_frame))
+
+
+def new_session() -> int:
+    """A number that tells ids apart from those of any other session."""
+    return secrets.randbits(63) | 1
 
 
 def newest() -> QoSProfile:

@@ -23,25 +23,29 @@ from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.arm import Arm, ArmLost
 from object_centric_ros.nodes.bag import BagWriter
 from object_centric_ros.nodes.clients import SafeActionClient
-from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
+from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import frame_from_message, nanoseconds, point, seconds
 from object_centric_ros.nodes.parameters import parameter
 from object_centric_ros.nodes.recorder import Recorder
 from object_centric_ros.nodes.robot import RobotWatch
 from object_centric_ros.nodes.runner import run_node
+from object_centric_ros.nodes.stop import StopSwitch
 from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.nodes.zones import ArmSettings, Zones
 from object_centric_ros.planning.commands import Outcome
 from object_centric_ros.planning.exploration import ANYWHERE, ExplorationConfig, Move, choose
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import Entity
 
 IMAGE, JOINTS, EXECUTED, ENTITIES = 'image', 'joint_states', 'executed_actions', 'entities'
+DRAWS = 200
+"""Moves to draw before it is given up to find one that the zones allow."""
 SKEW = 500_000_000
 """Nanoseconds by which the arm's clock may be behind ours."""
 
 
 @dataclass(frozen=True)
-class CollectorSettings(ManagedSettings):
+class CollectorSettings(ArmSettings):
     """Parameters of the node."""
 
     folder: str = parameter('collected', 'folder of the bags and of progress.json; made if it does not exist')
@@ -51,9 +55,6 @@ class CollectorSettings(ManagedSettings):
                              'positions, for which no perception is needed', choices=('entities', 'positions'))
     topics: str = parameter('image camera_info joint_states executed_actions entities',
                             'topics to record, separated by spaces; those without a publisher are waited for')
-    work_frame: str = parameter('work_plane', 'frame of places: origin on the table, x right, y away, z up')
-    work_area: tuple[float, ...] = parameter(
-        (-0.17, -0.17, 0.17, 0.17), 'x_min, y_min, x_max, y_max of places in work_frame, metres', -10, 10, lengths=(4,))
     pick_margin: float = parameter(0.025, 'entities so far outside work_area are brought back, metres', 0, 1)
     pick_noise: float = parameter(0.005, 'standard deviation of picks around an entity, metres', 0, 0.1)
     minimum_confidence: float = parameter(0.2, 'entities below are neither picked nor built on', 0, 1)
@@ -66,8 +67,6 @@ class CollectorSettings(ManagedSettings):
     observation_timeout: float = parameter(10.0, 'seconds to wait for such images and entities before giving up', 0.1,
                                            600)
     motion_threshold: float = parameter(0.02, 'no action while a joint is faster than this, rad/s or m/s', 0, 10)
-    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
-    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
     report_timeout: float = parameter(2.0, 'seconds after a PickPlace within which executed_actions must tell of it',
                                       0.1, 60)
     max_failures: int = parameter(5, 'refused or failed actions in a row after which the collection ends; a miss at '
@@ -97,15 +96,15 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
         self._collection: Collection | None = None
         self._thread: threading.Thread | None = None
         self._finishing, self._finished = threading.Lock(), True
+        self._stopped = ''
         self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=ReentrantCallbackGroup())
+        self._switch = StopSwitch(self, self._stop)
 
     # ---- lifecycle ---------------------------------------------------------------------------------------------------
 
     def check(self, settings: CollectorSettings) -> None:
-        """The work area has an inside, and what is needed is recorded."""
-        x0, y0, x1, y1 = settings.work_area
-        if x0 >= x1 or y0 >= y1:
-            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(settings.work_area))
+        """The zones have an inside, and what is needed is recorded."""
+        Zones(settings)
         needed = [IMAGE, EXECUTED] + [ENTITIES] * (settings.targets == 'entities')
         if not set(needed) <= set(settings.topics.split()):
             raise InputError('parameter topics', f'{" and ".join(needed)} among them', settings.topics)
@@ -129,7 +128,7 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
         self._images, self._beliefs, self._reports = Newest(), Newest(), Newest()
         self._robot = RobotWatch(s.motion_threshold, s.settle_time)
         self._not_before = self._seen = 0
-        self._finished = False
+        self._finished, self._stopped = False, ''
         self._arm = Arm(self._client, s.server_timeout, s.action_timeout)
         assert self._collection is not None
         self._thread = threading.Thread(target=self._run, args=(self._collection,), name='collector', daemon=True)
@@ -150,6 +149,14 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
         if self._collection is not None:
             self._collection.close()
             self._collection = None
+
+    def _stop(self, reason: str) -> str:
+        """End the arm's action at once, and the collection with it."""
+        if self._finished:
+            return ''
+        self._stopped = reason
+        self.diagnostics.count('stops')
+        return 'the collection'
 
     # ---- what is heard (executor's threads) --------------------------------------------------------------------------
 
@@ -203,8 +210,10 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
         failures = 0
         entities = self._observe()
         while collection.executed < s.actions:
-            move = choose(s.seed, collection.draw(), entities, self._config)
+            move = self._choose(collection, entities)
             outcome, report = self._act(move)
+            if self._stopped:
+                raise CollectionStopped(self._stopped)
             if self._closed():
                 return
             if report is None:
@@ -220,6 +229,22 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
                 self.diagnostics.count('moved' if report.success else 'missed')
                 self._say(collection)
                 self.get_logger().info(f'{collection.executed} of {s.actions} actions', throttle_duration_sec=30.0)
+
+    def _choose(self, collection: Collection, entities: tuple[Entity, ...]) -> Move:
+        """The next move that the zones allow.
+
+        Raises:
+            CollectionStopped: there is none among many.
+        """
+        zones, problem = Zones(self.settings), ''
+        for _ in range(DRAWS):
+            move = choose(self.settings.seed, collection.draw(), entities, self._config)
+            command = move.command
+            problem = zones.problem('pick', *command.pick[:2]) or zones.problem('place', *command.place[:2])
+            if not problem:
+                return move
+            self.diagnostics.count('moves_forbidden')
+        raise CollectionStopped(f'none of {DRAWS} moves is allowed; the last: {problem}')
 
     def _wait_for_publisher(self, recorder: Recorder, topic: str) -> None:
         waited = threading.Event()
@@ -264,7 +289,7 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
         goal.header.stamp.sec, goal.header.stamp.nanosec = divmod(self._seen, 1_000_000_000)
         sent = self._now()
         try:
-            outcome = self._arm.move(goal, self._closed)
+            outcome = self._arm.move(goal, lambda: self._closed() or bool(self._stopped))
         except ArmLost as error:
             outcome = Outcome(False, str(error))
         report = self._reports.wait_for(lambda r: nanoseconds(r.started) > sent - SKEW, s.report_timeout, self._closed)

@@ -18,6 +18,7 @@ from rclpy.qos import QoSProfile
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.nodes.diagnostics import Diagnostics
+from object_centric_ros.nodes.heartbeat import PERIOD, Heartbeat
 from object_centric_ros.nodes.parameters import changes_only_at_rest, declare, parameter, qos_from_parameters, watch
 
 OK, FAILURE, ERROR = (TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE,
@@ -34,6 +35,8 @@ class ManagedSettings:
 
     autostart: bool = parameter(True, 'become active without being told; false: wait for lifecycle transitions',
                                 change='never')
+    heartbeat_timeout: float = parameter(
+        2.0, 'seconds without a sign of life of another node after which it counts as lost', 0.5, 600, change='live')
 
 
 S = TypeVar('S', bound=ManagedSettings)
@@ -60,6 +63,8 @@ class ManagedNode(LifecycleNode, Generic[S]):
 
     ends_on_failure = False
     """Whether the process ends when the node cannot become active by itself; otherwise it tries again."""
+    watches: tuple[str, ...] = ()
+    """Nodes whose signs of life are missed on /diagnostics."""
 
     def __init__(self, name: str, settings: type[S], about: str, **arguments: Any) -> None:
         super().__init__(name, **arguments)
@@ -69,6 +74,8 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self.ended, self.status, self.problem = threading.Event(), 0, ''
         self.diagnostics = Diagnostics(self, about)
         self.diagnostics.fact('state', self.state)
+        self._heartbeat = Heartbeat(self, name)
+        self._beats = self.create_timer(PERIOD, self._beat)
         self._loaded: S | None = None
         self._rising, self._next_try = self.settings.autostart, 0.0
         self._recover = threading.Event()
@@ -94,6 +101,10 @@ class ManagedNode(LifecycleNode, Generic[S]):
     def unload(self) -> None:
         """Let go of what `load` got; called in any state."""
 
+    def alive(self) -> bool:
+        """Whether an active node still does its work."""
+        return True
+
     # ---- for nodes ---------------------------------------------------------------------------------------------------
 
     @property
@@ -117,6 +128,11 @@ class ManagedNode(LifecycleNode, Generic[S]):
         """A publisher whose QoS can be set by parameters."""
         with qos_from_parameters(topic) as options:
             return self.create_publisher(kind, topic, qos, qos_overriding_options=options)
+
+    def lost(self, role: str) -> str:
+        """What is wrong if a node that was alive gives no sign of life any more, otherwise ''."""
+        silent = self._heartbeat.silent(role)
+        return f'{role} gives no sign of life for {silent:.1f} s' if silent > self.settings.heartbeat_timeout else ''
 
     def wait_until_settled(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> None:
         """Return when no transition is under way and the node is not about to become active; not in a transition."""
@@ -239,8 +255,16 @@ class ManagedNode(LifecycleNode, Generic[S]):
             self._release()
             raise
 
+    def _beat(self) -> None:
+        if self.active and self.alive():
+            self._heartbeat.beat()
+        for role in self.watches:
+            problem = self.lost(role)
+            self.diagnostics.condition(f'life of {role}', 'error' if problem else 'ok', problem)
+
     def _release(self) -> None:
         self._loaded = None
+        self._heartbeat.farewell()
         while self._heard:
             self.destroy_subscription(self._heard.pop())
         self.halt()

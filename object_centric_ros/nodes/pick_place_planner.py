@@ -28,11 +28,13 @@ from object_centric_ros.nodes.cameras import camera_from_info, pose_from_paramet
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
-from object_centric_ros.nodes.managed import ManagedNode, ManagedSettings
+from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import relation_from_message
 from object_centric_ros.nodes.parameters import parameter
 from object_centric_ros.nodes.runner import run_node
+from object_centric_ros.nodes.stop import StopSwitch
 from object_centric_ros.nodes.waiting import Newest
+from object_centric_ros.nodes.zones import ArmSettings, Zones
 from object_centric_ros.planning.commands import Outcome, Plan
 from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
@@ -60,21 +62,18 @@ class PlannerLike(Protocol):
 
 
 @dataclass(frozen=True)
-class PlannerSettings(ManagedSettings):
+class PlannerSettings(ArmSettings):
     """Parameters of the node."""
 
     checkpoint: str = parameter('', 'model file (.safetensors), that of entity_perception; empty: the shipped weights')
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
     threads: int = parameter(0, 'CPU threads of the model; 0: OMP_NUM_THREADS, else a third of the cores', 0, 256)
     seed: int = parameter(0, 'seed of the search', 0, 2**31 - 1)
-    work_frame: str = parameter('work_plane', 'frame of places: origin on the table, x right, y away, z up')
     camera_position: tuple[float, ...] = parameter(
         (), 'camera centre x, y, z in work_frame, metres; empty: as the model was trained', -100, 100, lengths=(0, 3))
     camera_orientation: tuple[float, ...] = parameter(
         (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
         -1, 1, lengths=(0, 4, 9))
-    work_area: tuple[float, ...] = parameter(
-        (-0.17, -0.17, 0.17, 0.17), 'x_min, y_min, x_max, y_max of places in work_frame, metres', -10, 10, lengths=(4,))
     max_belief_age: float = parameter(
         2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60, change='live')
     settle_time: float = parameter(
@@ -82,8 +81,6 @@ class PlannerSettings(ManagedSettings):
         change='live')
     belief_timeout: float = parameter(
         10.0, 'seconds to wait for such entities before giving up', 0.1, 600, change='live')
-    server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600, change='live')
-    action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600, change='live')
     pick_tolerance: float = parameter(
         0.04, 'a command is dropped if its entity has moved farther since it was planned, metres', 0.001, 1,
         change='live')
@@ -111,6 +108,8 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         arguments: for the node.
     """
 
+    watches = ('entity_perception',)
+
     def __init__(self, factory: PlannerFactory = make_planner, **arguments: Any) -> None:
         super().__init__('pick_place_planner', PlannerSettings, 'build_goal', **arguments)
         self._factory = factory
@@ -118,21 +117,20 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         self._beliefs: Newest[EntityArray] = Newest()
         self._session = 0
         self._info: CameraInfo | None = None
-        self._busy = threading.Lock()
+        self._busy, self._stopped = threading.Lock(), ''
         group = ReentrantCallbackGroup()
         self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
         self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=group)
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
                                     cancel_callback=lambda _: CancelResponse.ACCEPT)
+        self._switch = StopSwitch(self, self._stop)
 
     # ---- lifecycle ---------------------------------------------------------------------------------------------------
 
     def check(self, settings: PlannerSettings) -> None:
-        """The pose of the camera is complete, or not given, and the work area has an inside."""
+        """The pose of the camera is complete, or not given, and the zones have an inside."""
         pose_from_parameters(settings.camera_position, settings.camera_orientation)
-        x0, y0, x1, y1 = settings.work_area
-        if x0 >= x1 or y0 >= y1:
-            raise InputError('parameter work_area', 'x_min < x_max and y_min < y_max', list(settings.work_area))
+        Zones(settings)
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""
@@ -163,6 +161,14 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         """Let go of the planner and of the device with it."""
         self._planner = None
         self.diagnostics.condition('model')
+
+    def _stop(self, reason: str) -> str:
+        """End the build under way and the arm's action at once."""
+        if not self._busy.locked():
+            return ''
+        self._stopped = reason
+        self.diagnostics.count('stops')
+        return 'the build'
 
     def _on_entities(self, message: EntityArray) -> None:
         if self._session not in (0, message.session):
@@ -203,6 +209,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         build: RosBuild | None = None
         if not self._busy.acquire(blocking=False):
             return self._refuse(handle, InputError('build_goal', 'one goal at a time', 'another one is under way'))
+        self._stopped = ''
         try:
             self.wait_until_settled(60.0, lambda: bool(handle.is_cancel_requested))
             if not self.active:
@@ -210,7 +217,8 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
             planner, s = self._planner_now(), self.settings
             limits = BuildLimits(s.max_belief_age, s.settle_time, s.belief_timeout, s.server_timeout, s.action_timeout,
                                  s.pick_tolerance)
-            build = RosBuild(self, handle, self._beliefs, self._client, limits, planner.model_id)
+            build = RosBuild(self, handle, self._beliefs, self._client, limits, planner.model_id, Zones(s),
+                             lambda: self._stopped)
             outcome = self._build(handle, planner, build)
         except InputError as error:
             return self._refuse(handle, error)
@@ -287,6 +295,9 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
             if not (x0 <= x <= x1 and y0 <= y <= y1):
                 raise InputError(f'goal: place of entity {item.entity_id}',
                                  f'x in [{x0:g}, {x1:g}] and y in [{y0:g}, {y1:g}] m', f'({x:g}, {y:g})')
+            forbidden = Zones(s).problem('place', x, y)
+            if forbidden:
+                raise InputError(f'goal: place of entity {item.entity_id}', 'one where the arm may act', forbidden)
             if item.entity_id in places:
                 raise InputError('goal: entity id', 'each at most once', f'{item.entity_id} twice')
             places[item.entity_id] = (x, y)

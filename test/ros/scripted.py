@@ -55,6 +55,12 @@ class ColourTracker:
     def shift_clock(self, seconds: float) -> None:
         self.shifted += seconds
 
+    def reset(self) -> None:
+        self.known = []
+
+    def state_dict(self) -> dict:
+        return {}  # nothing that outlives it
+
     def step(self, image: np.ndarray, action: PickPlace | None = None, stamp: float = 0.0,
              robot_moving: bool = False) -> TrackedFrame:
         began = time.perf_counter()

@@ -10,6 +10,7 @@ import torch
 from geometry_msgs.msg import Point, PoseArray
 from golden import DATA, needs_data
 from harness import FakeCamera, Goals, Nodes, Probe
+from lifecycle_msgs.srv import ChangeState
 from scripted import CAMERA
 from std_msgs.msg import Header
 
@@ -20,7 +21,9 @@ from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.parts import Parts, PartsConfig
 from object_centric_ros.msg import EntityArray, EntityPlace
 from object_centric_ros.nodes.images import from_array
+from object_centric_ros.nodes.messages import nanoseconds
 from object_centric_ros.simulation.tabletop import TabletopWorld
+from object_centric_ros.srv import ResetWorld
 
 PICTURE = np.full((480, 640, 3), 130, np.uint8)
 PICTURE[200:250, 300:350] = (230, 30, 30)
@@ -132,3 +135,49 @@ def test_the_shipped_weights_build_a_goal_image(nodes, probe):
     there = np.array([[p.position.x, p.position.y, p.position.z] for p in poses])
     np.testing.assert_allclose(there, goal.positions, atol=0.03)
     assert nodes.end() == [0, 0, 0]
+
+
+def test_ids_outlive_deactivation_and_a_crash_but_not_another_scene(nodes, probe, tmp_path):
+    """With the shipped weights; the scene is the simulator's."""
+    state, seen_ids = tmp_path / 'state.safetensors', lambda m: sorted(e.id for e in m.entities if e.visible)
+    nodes.start('tabletop_sim', seed=5, n_blocks=3)
+    nodes.start('entity_perception', state_file=state, state_interval=0.2)
+    probe.listen(EntityArray, 'entities')
+
+    def three(but: int = 0, since: int = 0) -> EntityArray:
+        """The newest message with three entities, of another session than `but` and later than `since` (ns)."""
+        def found() -> EntityArray | None:
+            newest = probe.heard['entities'][-1] if probe.heard['entities'] else None
+            good = newest is not None and len(seen_ids(newest)) == 3 and newest.session != but
+            return newest if good and nanoseconds(newest.header.stamp) > since else None
+        return probe.wait(found, 120, 'three entities')
+
+    def now() -> int:
+        return probe.node.get_clock().now().nanoseconds
+
+    probe.heard['entities'] = []
+    first = three()
+    probe.counted('entity_perception', 'state_saved', probe.count('entity_perception', 'state_saved') + 2, 60)
+    nodes.kill('entity_perception')
+    began = now()
+    nodes.start('entity_perception', state_file=state, state_interval=0.2)
+    again = three(since=began)
+    assert (again.session, seen_ids(again)) == (first.session, seen_ids(first))
+    probe.counted('entity_perception', 'state_restored', 1, 60)
+
+    client = probe.node.create_client(ChangeState, '/entity_perception/change_state')
+    for label in ('deactivate', 'activate'):
+        request = ChangeState.Request()
+        request.transition.label = label
+        assert probe.ask(lambda r=request: client.call_async(r), client.service_is_ready, label, 60).result().success
+    again = three(since=now())
+    assert (again.session, seen_ids(again)) == (first.session, seen_ids(first))
+
+    nodes.kill('entity_perception')
+    reset = probe.node.create_client(ResetWorld, 'reset')
+    request = ResetWorld.Request(seed=61, n_blocks=3)
+    assert probe.ask(lambda: reset.call_async(request), reset.service_is_ready, 'reset', 60).result().success
+    nodes.start('entity_perception', state_file=state, state_interval=0.2)
+    three(but=first.session)
+    assert 'the scene is not the one that was saved' in nodes.log()
+    assert nodes.end() == [0, 0]
