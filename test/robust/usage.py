@@ -1,0 +1,27 @@
+"""What a process holds, from /proc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resident memory (MB), threads, open files, and files of shared memory on the machine."""
+
+    memory: float
+    threads: int
+    files: int
+    shared: int
+
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        """Of a process."""
+        status = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
+        return cls(int(status['VmRSS'].split()[0]) / 1024, int(status['Threads']),
+                   len(list(Path(f'/proc/{pid}/fd').iterdir())),
+                   sum(1 for f in Path('/dev/shm').glob('fastrtps_*') if not f.name.endswith('_el')))
+
+    def __str__(self) -> str:
+        return f'{self.memory:.1f} MB, {self.threads} threads, {self.files} files'
