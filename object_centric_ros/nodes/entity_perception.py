@@ -7,20 +7,26 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from visualization_msgs.msg import MarkerArray
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.geometry import PinholeCamera, Preparation, named_rectified
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes import transport
-from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
+from object_centric_ros.nodes.cameras import (
+    Pose,
+    in_source_pixels,
+    pose_from_parameters,
+    preparation_from_info,
+    same_camera,
+)
 from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
 from object_centric_ros.nodes.images import from_array, to_rgb
 from object_centric_ros.nodes.managed import ManagedNode
@@ -42,6 +48,9 @@ ERRORS_IN_A_ROW = 10
 """Images that ended in an error nobody expected, one after the other, after which the model is loaded again."""
 
 
+ImageMessage: TypeAlias = Image | CompressedImage
+
+
 class EntityPerception(ManagedNode[PerceptionSettings]):
     """Runs a tracker on the newest image, in a thread of its own, while it is active.
 
@@ -58,7 +67,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self._tracker: Tracker | None = None
         self._session = 0  # of the tracker: its ids mean nothing to another one
         self._memory = Memory(self.diagnostics)
-        self._images: Newest[tuple[Image, float]] = Newest()  # with the time of arrival, monotonic seconds
+        self._images: Newest[tuple[ImageMessage, float]] = Newest()  # with the time of arrival, monotonic seconds
         self._worker: threading.Thread | None = None
         self._topic = self.resolve_topic_name('image')
         self._entities = self.publish_on(EntityArray, 'entities', QoSProfile(depth=5))
@@ -79,6 +88,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
         self._info: CameraInfo | None = None
         self._camera_known = False
+        self._preparation: Preparation
         self._next_load = -np.inf
         try:
             self._load_tracker()
@@ -101,7 +111,12 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self.listen(JointState, 'joint_states', self._on_joints,
                     QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
         self.listen(ExecutedAction, 'executed_actions', self._on_action, QoSProfile(depth=10))
-        self.listen(Image, 'image', self._on_image, newest())
+        if s.image_transport == 'compressed':
+            self._topic = self.resolve_topic_name('image') + '/compressed'
+            self.listen(CompressedImage, self._topic, self._on_image, newest())
+        else:
+            self._topic = self.resolve_topic_name('image')
+            self.listen(Image, 'image', self._on_image, newest())
 
     def alive(self) -> bool:
         """Whether the tracker's thread goes on: no image takes it minutes."""
@@ -125,7 +140,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
 
     # ---- what comes in (executor's thread: never blocks) -------------------------------------------------------------
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: ImageMessage) -> None:
         now = time.monotonic()
         if now - self._last_image > self.settings.image_timeout and self._last_stamp[0]:
             self.diagnostics.reject('camera_outages', f'images again after {now - self._last_image:.1f} s without')
@@ -208,16 +223,17 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
                     self.ask_for_recovery()
             self._images.wait_for(lambda _: False, pause - (time.monotonic() - began))
 
-    def _process(self, message: Image, arrived: float) -> None:
+    def _process(self, message: ImageMessage, arrived: float) -> None:
         began = time.perf_counter()
         image = to_rgb(message)
-        tracker = self._tracker_for(message)
+        tracker = self._tracker_for(message, image)
         if tracker is None or self._too_old(message) or not self._in_order(message, arrived, tracker):
             return
-        camera, stamp = tracker.camera, seconds(message.header.stamp)
-        if (message.width, message.height) != (camera.width, camera.height):
-            raise InputError('image size', f'{camera.width}x{camera.height} as at the start (another camera: '
-                             'deactivate and activate the node)', f'{message.width}x{message.height}')
+        stamp, source = seconds(message.header.stamp), self._preparation.source
+        if image.shape[:2] != (source.height, source.width):
+            raise InputError('image size', f'{source.width}x{source.height} as at the start (another camera: '
+                             'deactivate and activate the node)', f'{image.shape[1]}x{image.shape[0]}')
+        image = self._preparation(image)
         if self._interrupted:
             self._interrupted = False
             tracker.reconsider()
@@ -231,7 +247,8 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
             self._session = new_session()
         if not recognised:
             return  # until it is settled what the ids stand for, nothing is said about entities
-        self._entities.publish(frame_to_message(frame, message.header, self.settings.work_frame, self._session))
+        found = in_source_pixels(frame, self._preparation)
+        self._entities.publish(frame_to_message(found, message.header, self.settings.work_frame, self._session))
         self._publish_labels(frame, message)
         self.diagnostics.took('node_overhead', time.perf_counter() - began - frame.seconds)
         self.diagnostics.took('model', frame.seconds)
@@ -266,12 +283,18 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
             self._next_load = time.monotonic() + (5.0 if self._info is not None else 0.0)
             if self._info is not None and self._pose is not None:
                 try:
-                    self._load_tracker(camera_from_info(self._info, self._pose))
+                    self._load_tracker(self._prepared(self._info, self._pose).camera)
                 except InputError as error:
                     self.diagnostics.condition('model', 'error', f'no model: {error}')
         return self._tracker
 
-    def _tracker_for(self, message: Image) -> Tracker | None:
+    def _prepared(self, info: CameraInfo, pose: Pose) -> Preparation:
+        """What images of this camera go through first."""
+        choice = self.settings.rectified
+        rectified = named_rectified(self._topic) if choice == 'auto' else choice == 'yes'
+        return preparation_from_info(info, pose, rectified)
+
+    def _tracker_for(self, message: ImageMessage, image: NDArray[np.uint8]) -> Tracker | None:
         """The tracker once the camera is known, which is settled at the first image until the node is deactivated."""
         tracker = self._ready()
         if tracker is None:
@@ -288,24 +311,23 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         pose = self._pose or (tracker.camera.rotation, tracker.camera.position)
         own = tracker.camera
         if info is not None:
-            camera = camera_from_info(info, pose)
-            if np.abs(np.asarray(info.d, float)).max(initial=0.0) > 1e-3:
-                self.diagnostics.reject('camera_info_distorted', InputError(
-                    'camera_info', 'rectified images (d all 0)', f'd = {list(info.d)}, not corrected'))
+            self._preparation = self._prepared(info, pose)
         else:
             self.diagnostics.reject('camera_info_missing', InputError(
                 'camera_info', f'a message within {self.settings.camera_info_wait:g} s', 'none: using the model\'s'))
             camera = PinholeCamera(own.width, own.height, own.fx, own.fy, own.cx, own.cy, *pose)
-        if (message.width, message.height) != (camera.width, camera.height):
-            raise InputError('image size', f'{camera.width}x{camera.height} of the camera',
-                             f'{message.width}x{message.height}')
+            self._preparation = Preparation(camera)
+        camera, source = self._preparation.camera, self._preparation.source
+        if image.shape[:2] != (source.height, source.width):
+            raise InputError('image size', f'{source.width}x{source.height} of the camera',
+                             f'{image.shape[1]}x{image.shape[0]}')
         if not same_camera(camera, own):
             tracker = self._load_tracker(camera)
         self._session = self._memory.resume(tracker, seconds(message.header.stamp), self.settings) or self._session
         self._camera_known = True
         return tracker
 
-    def _in_order(self, message: Image, arrived: float, tracker: Tracker) -> bool:
+    def _in_order(self, message: ImageMessage, arrived: float, tracker: Tracker) -> bool:
         """Whether the image is newer than the last one; images without stamps always are."""
         stamp, (last, last_arrived) = nanoseconds(message.header.stamp), self._last_stamp
         ahead = stamp - last
@@ -320,11 +342,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         self._last_stamp = stamp, arrived
         return True
 
-    def _age(self, message: Image) -> float:
+    def _age(self, message: ImageMessage) -> float:
         """Seconds since the image was taken, by this node's clock."""
         return 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(message.header.stamp))
 
-    def _too_old(self, message: Image) -> bool:
+    def _too_old(self, message: ImageMessage) -> bool:
         """Whether the image shows what is over; counted."""
         age, limit = self._age(message), self.settings.max_image_age
         if message.header.stamp.sec and abs(age) > OTHER_CLOCK:
@@ -339,13 +361,14 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
 
     # ---- pictures ---------------------------------------------------------------------------------------------------
 
-    def _publish_labels(self, frame: TrackedFrame, message: Image) -> None:
+    def _publish_labels(self, frame: TrackedFrame, message: ImageMessage) -> None:
         labels = frame.label_image
         if self.settings.label_image_size == 'input':
-            labels = draw_labels(frame, message.width, message.height)
+            camera = self._preparation.camera
+            labels = draw_labels(frame, camera.width, camera.height)
         self._labels.publish(from_array(labels, message.header, 'mono16'))
 
-    def _draw(self, image: NDArray[np.uint8], frame: TrackedFrame, message: Image) -> None:
+    def _draw(self, image: NDArray[np.uint8], frame: TrackedFrame, message: ImageMessage) -> None:
         """Overlay and markers, at their own rate and only for subscribers."""
         now = time.monotonic()
         if not self.settings.publish_overlay or now < self._next_drawing:

@@ -55,6 +55,11 @@ class PerceptionSettings(ManagedSettings):
     camera_orientation: tuple[float, ...] = parameter(
         (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
         -1, 1, lengths=(0, 4, 9))
+    image_transport: str = parameter('raw', 'raw: topic image; compressed: topic image/compressed, JPEG or PNG',
+                                     choices=('raw', 'compressed'))
+    rectified: str = parameter('auto', 'whether images are free of distortion already; otherwise it is taken out as '
+                               'camera_info says; auto: yes if the topic is named image_rect or the like',
+                               choices=('auto', 'yes', 'no'))
     camera_info_wait: float = parameter(
         2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600,
         change='live')

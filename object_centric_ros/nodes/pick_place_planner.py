@@ -20,11 +20,11 @@ from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
+from object_centric_ros.geometry import PinholeCamera, Preparation, model_image, table_to_model
 from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.build import BuildLimits, BuildStopped, RosBuild
-from object_centric_ros.nodes.cameras import camera_from_info, pose_from_parameters, same_camera
+from object_centric_ros.nodes.cameras import pose_from_parameters, preparation_from_info, same_camera
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
@@ -74,6 +74,8 @@ class PlannerSettings(ArmSettings):
     camera_orientation: tuple[float, ...] = parameter(
         (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
         -1, 1, lengths=(0, 4, 9))
+    rectified: bool = parameter(False, "whether the camera's images are free of distortion already, as in "
+                                'entity_perception')
     max_belief_age: float = parameter(
         2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60, change='live')
     settle_time: float = parameter(
@@ -185,14 +187,17 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         """The planner for the camera that is known by now."""
         try:
             info, known = self._info, self._pose
-            told = camera_from_info(info, known) if info is not None and known is not None else None
+            flat = self.settings.rectified
+            told = preparation_from_info(info, known, flat).camera if info is not None and known is not None else None
             planner = self._planner or self._factory(self.settings, told)  # a model may have no camera of its own
             camera = planner.camera
             pose = self._pose or (camera.rotation, camera.position)
             if info is not None:
-                camera = camera_from_info(info, pose)
+                self._preparation = preparation_from_info(info, pose, flat)
             else:
-                camera = PinholeCamera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, *pose)
+                self._preparation = Preparation(PinholeCamera(camera.width, camera.height, camera.fx, camera.fy,
+                                                              camera.cx, camera.cy, *pose))
+            camera = self._preparation.camera
             if not same_camera(camera, planner.camera):
                 planner = self._factory(self.settings, camera)
         except InputError as error:
@@ -252,6 +257,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
             if image.shape[:2] != (planner.camera.height, planner.camera.width):
                 raise InputError('goal image size', f'{planner.camera.width}x{planner.camera.height} as of the camera',
                                  f'{request.image.width}x{request.image.height}')
+            image = self._preparation(image)
             build.observe()
             goal, picture = planner.goal_from_image(image), model_image(image)
         elif request.places:

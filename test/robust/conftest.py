@@ -12,7 +12,7 @@ import pytest
 
 os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-sys.path.insert(0, str(Path(__file__).parents[1] / 'ros'))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / 'ros')]
 
 from harness import Nodes, Probe
 

@@ -14,8 +14,8 @@ from object_centric_ros.msg import EntityPlace, EntityRelation
 
 ODD_SIZES = (0, 1, 2, 159, 161, 4096, 65_536, 2**31, 2**32 - 1)
 ODD_NUMBERS = (float('nan'), float('inf'), -float('inf'), 1e308, -1e308, 0.0, 1e-320)
-ENCODINGS = ('', 'rgb8', 'bgr8', 'rgba8', 'mono8', 'mono16', 'yuv422', 'yuv422_yuy2', '16UC1', '32FC1', 'bayer_rggb8', 'jpeg',
-             '8UC3', 'rgb8\0', 'x' * 10_000, '../../etc/passwd', 'ärgb8')
+ENCODINGS = ('', 'rgb8', 'bgr8', 'rgba8', 'mono8', 'mono16', 'yuv422', 'yuv422_yuy2', '16UC1', '32FC1', 'bayer_rggb8',
+             'jpeg', '8UC3', 'rgb8\0', 'x' * 10_000, '../../etc/passwd', 'ärgb8')
 
 
 class Mutator:
@@ -40,9 +40,11 @@ class Mutator:
         if kind == 0:
             return data[:self._random.integers(len(data))]
         if kind == 1:
-            return b'' if self._random.random() < 0.2 else data + self._random.bytes(int(self._random.integers(1, 5000)))
+            more = self._random.bytes(int(self._random.integers(1, 5000)))
+            return b'' if self._random.random() < 0.2 else data + more
         changed = np.frombuffer(data, np.uint8).copy()
-        at = self._random.integers(0, len(changed) if kind == 2 else min(64, len(changed)), self._random.integers(1, 50))
+        where = len(changed) if kind == 2 else min(64, len(changed))
+        at = self._random.integers(0, where, self._random.integers(1, 50))
         changed[at] = self._random.integers(0, 256, len(at))
         return changed.tobytes()
 
@@ -77,14 +79,18 @@ class Mutator:
 
     def compressed(self) -> CompressedImage:
         """A compressed image that is damaged, or claims to be what it is not."""
-        message = CompressedImage(format=str(self._one(('jpeg', 'png', 'rgb8; jpeg compressed bgr8', '', 'gif', 'x' * 9999,
-                                                        '16UC1; compressedDepth png'))))
+        formats = ('jpeg', 'png', 'rgb8; jpeg compressed bgr8', '', 'gif', 'x' * 9999, '16UC1; compressedDepth png')
+        message = CompressedImage(format=str(self._one(formats)))
         data = self._bytes(self._jpeg if self._random.random() < 0.5 else self._png)
         if self._random.random() < 0.1:  # a PNG that says it is very large
             data = self._png[:16] + self._random.bytes(8) + self._png[24:]
         message.data = array('B', data)
         self._stamp(message)
         return message
+
+    def good_compressed(self) -> CompressedImage:
+        """The picture as it is."""
+        return CompressedImage(format='png', data=array('B', self._png))
 
     def joints(self) -> JointState:
         """Joint states with numbers that are none, and lists of other lengths."""

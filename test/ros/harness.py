@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -138,17 +139,27 @@ class Probe:
 
         return self.wait(holds, timeout, what)
 
-    def ask(self, send: Callable[[], Future], ready: Callable[[], bool], what: str, timeout: float = 30.0) -> Future:
-        """The first request that is answered; a server that was killed seems ready for a while: one every 2 s."""
+    def ask(self, send: Callable[[], Future], ready: Callable[[], bool], what: str, timeout: float = 30.0,
+            every: float = 2.0) -> Future:
+        """The first request that is answered; a server that was killed seems ready for a while: one `every` s."""
         requests: list[Future] = []
         began = time.monotonic()
 
         def answered() -> Future | None:
-            if time.monotonic() - began >= 2 * len(requests) and ready():
+            if time.monotonic() - began >= every * len(requests) and ready():
                 requests.append(send())
             return next((r for r in requests if r.done()), None)
 
         return self.wait(answered, timeout, f'answer of {what}')
+
+    def change_state(self, node: str, label: str) -> bool:
+        """Ask a lifecycle node for a transition; asked a second time the answer would be another one."""
+        client = self.node.create_client(ChangeState, f'/{node}/change_state')
+        request = ChangeState.Request()
+        request.transition.label = label
+        answer = self.ask(lambda: client.call_async(request), client.service_is_ready, label, 120.0, 60.0).result()
+        self.node.destroy_client(client)
+        return bool(answer.success)
 
     def call(self, future: Future, timeout: float, what: str) -> Any:
         """The result of a future."""
@@ -184,11 +195,16 @@ class FakeCamera:
         for publisher in (self._images, self._infos):
             self._probe.wait(publisher.get_subscription_count, timeout, 'subscriber of the camera')
 
-    def send(self, pixels: np.ndarray, spoil: Callable[[Image], None] = lambda m: None) -> Header:
-        """Publish an image, stamped now; returns its header."""
+    def info_only(self) -> Header:
+        """Publish camera_info, stamped now; returns its header."""
         header = Header(stamp=self._probe.node.get_clock().now().to_msg(), frame_id='lens')
         if self._camera is not None:
             self._infos.publish(info_from_camera(self._camera, header))
+        return header
+
+    def send(self, pixels: np.ndarray, spoil: Callable[[Image], None] = lambda m: None) -> Header:
+        """Publish an image, stamped now; returns its header."""
+        header = self.info_only()
         message = from_array(pixels, header, 'rgb8')
         spoil(message)
         self._images.publish(message)

@@ -10,7 +10,6 @@ import torch
 from geometry_msgs.msg import Point, PoseArray
 from golden import DATA, needs_data
 from harness import FakeCamera, Goals, Nodes, Probe
-from lifecycle_msgs.srv import ChangeState
 from scripted import CAMERA
 from std_msgs.msg import Header
 
@@ -165,11 +164,8 @@ def test_ids_outlive_deactivation_and_a_crash_but_not_another_scene(nodes, probe
     assert (again.session, seen_ids(again)) == (first.session, seen_ids(first))
     probe.counted('entity_perception', 'state_restored', 1, 60)
 
-    client = probe.node.create_client(ChangeState, '/entity_perception/change_state')
-    for label in ('deactivate', 'activate'):
-        request = ChangeState.Request()
-        request.transition.label = label
-        assert probe.ask(lambda r=request: client.call_async(r), client.service_is_ready, label, 60).result().success
+    assert probe.change_state('entity_perception', 'deactivate')
+    assert probe.change_state('entity_perception', 'activate')
     again = three(since=now())
     assert (again.session, seen_ids(again)) == (first.session, seen_ids(first))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point
 from harness import FakeCamera, Goals, Nodes, Probe
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -44,9 +44,7 @@ class Managed:
         return self.call(GetState, 'get_state', GetState.Request()).current_state.label
 
     def change(self, label: str) -> bool:
-        request = ChangeState.Request()
-        request.transition.label = label
-        return self.call(ChangeState, 'change_state', request).success
+        return self._probe.change_state(self.name, label)
 
     def set(self, name: str, value: Any) -> str:
         """Set a parameter; the reason of a refusal, empty if it was taken."""
@@ -185,4 +183,4 @@ def test_qos_is_overridden_by_parameters(nodes, probe):
 
     profile = probe.wait(profiles, 60, 'subscription')[0]
     assert profile.reliability.name == 'RELIABLE'
-    assert nodes.end() == [0, 0]
+    assert set(nodes.end()) == {0}

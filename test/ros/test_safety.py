@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point
 from harness import FakeCamera, Goals, Nodes, Probe
-from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionServer, GoalResponse
 from scripted import CAMERA
 from std_msgs.msg import Empty
@@ -115,11 +114,8 @@ def test_perception_and_planner_miss_each_other(goals, nodes, probe):
 
 
 def test_who_is_deactivated_is_not_missed(goals, probe):
-    client = probe.node.create_client(ChangeState, f'/{PERCEPTION}/change_state')
-    request = ChangeState.Request()
-    request.transition.label = 'deactivate'
     probe.statuses.clear()
-    assert probe.ask(lambda: client.call_async(request), client.service_is_ready, 'change_state').result().success
+    assert probe.change_state(PERCEPTION, 'deactivate')
     status, result = goals.run(place(1, 0.0, 0.0))
     assert status == 'aborted' and 'entities at most 2 s old' in result.message
     assert not silent(probe, PLANNER, PERCEPTION)  # 3 s later
