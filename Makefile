@@ -1,5 +1,5 @@
-# make demo | test | bench | bench-data | results | lint | setup | clean.
-# Variables: PYTHON, TORCH (what to give pip), ARGS (for demo, bench, bench-data and results).
+# make demo | test | test-robust | bench | bench-data | results | lint | setup | clean.
+# Variables: PYTHON, TORCH (what to give pip), ARGS (for demo, test-robust, bench, bench-data, results).
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -9,7 +9,7 @@ IN_ENV := . $(VENV)/env.sh && $(VENV)/bin/
 # set by a Python with ROS wheels for its children: another one among them would not find its libraries
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: setup demo test bench bench-data results lint clean
+.PHONY: setup demo test test-robust bench bench-data results lint clean
 .DEFAULT_GOAL := demo
 
 setup:
@@ -34,6 +34,10 @@ lint: setup
 
 test: lint
 	@$(IN_ENV)python -m pytest
+
+# 10,000 mutated messages, 20 kills of each node, 30 minutes of memory: hours. Less by ARGS='--messages 400 --kills 2 ...'
+test-robust: setup
+	@$(IN_ENV)python -m pytest -o python_files='robust_*.py' test/robust $(ARGS)
 
 clean:
 	rm -rf $(VENV) build install log demo_output .pytest_cache .mypy_cache .ruff_cache

@@ -14,9 +14,9 @@ os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / 'ros')]
 
-from harness import Nodes, Probe
+from harness import Nodes, Probe  # noqa: E402
 
-from object_centric_ros.nodes import transport
+from object_centric_ros.nodes import transport  # noqa: E402
 
 transport.prepare()
 

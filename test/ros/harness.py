@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from object_centric_ros.action import BuildGoal
 from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.images import from_array
+from object_centric_ros.nodes.messages import nanoseconds
 
 SCRIPTED = Path(__file__).with_name('scripted.py')
 STATUS = {2: 'executing', 4: 'succeeded', 5: 'canceled', 6: 'aborted'}
@@ -41,12 +42,14 @@ class Nodes:
         self.running: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, scripted: bool = False, environment: dict[str, str] | None = None,
-              **parameters: object) -> subprocess.Popen:
+              remap: dict[str, str] | None = None, **parameters: object) -> subprocess.Popen:
         """Start a node, scripted.py's or the real one."""
         module = [str(SCRIPTED), name] if scripted else ['-m', f'object_centric_ros.nodes.{name}']
         words = [sys.executable, *module, '--ros-args']
         for key, value in parameters.items():
             words += ['-p', f'{key}:={value}']
+        for key, value in (remap or {}).items():
+            words += ['-r', f'{key}:={value}']
         with (self._folder / f'{len(self._all)}_{name}.log').open('wb') as log:
             process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT,
                                        env=os.environ | (environment or {}))
@@ -81,15 +84,16 @@ class Nodes:
 class Probe:
     """A node in the test's process."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: int | None = None) -> None:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context)
+        rclpy.init(context=self._context, domain_id=domain)
         self.node = Node('probe', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._changed = threading.Condition()
         self.heard: defaultdict[str, list[Any]] = defaultdict(list)
         self.statuses: dict[str, DiagnosticStatus] = {}
+        self.status_stamps: dict[str, int] = {}
         self.listen(DiagnosticArray, '/diagnostics')
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
@@ -104,6 +108,8 @@ class Probe:
         with self._changed:
             if topic == '/diagnostics':
                 self.statuses.update({s.name.partition(':')[0]: s for s in message.status})
+                self.status_stamps.update({s.name.partition(':')[0]: nanoseconds(message.header.stamp)
+                                           for s in message.status})
             else:
                 self.heard[topic] = [*self.heard[topic][-200:], message]
             self._changed.notify_all()

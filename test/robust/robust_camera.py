@@ -1,0 +1,74 @@
+"""Cameras of all rates, with loss, outages and clocks that jump: no queue, and latency that is the model's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from harness import FakeCamera, Nodes, Probe
+from sensor_msgs.msg import Image
+
+from object_centric_ros.msg import EntityArray
+from object_centric_ros.nodes.messages import nanoseconds
+from object_centric_ros.simulation.tabletop import TabletopWorld
+
+NODE = 'entity_perception'
+OUTAGE, JUMP = 2.0, -100.0
+
+
+@pytest.mark.parametrize('rate, loss, trouble', [
+    (0.0, 0.0, ''), (1.0, 0.0, ''), (15.0, 0.0, ''), (60.0, 0.0, ''), (15.0, 0.3, ''), (15.0, 0.0, 'outage'),
+    (15.0, 0.0, 'jump')])
+def test_camera(nodes: Nodes, probe: Probe, say: Callable[[str], None], request, rate, loss, trouble):
+    seconds, seed = request.config.getoption('--camera-seconds'), request.config.getoption('--robust-seed')
+    world, random = TabletopWorld(), np.random.default_rng(seed)
+    world.reset(5, 3)
+    picture = world.render()
+    nodes.start(NODE, threads=1, image_timeout=1.5)
+    probe.listen(EntityArray, 'entities')
+    camera = FakeCamera(probe, world.camera)
+    camera.ready(120)
+    if not rate:
+        probe.wait(lambda: 'no image on /image' in getattr(probe.statuses.get(NODE), 'message', ''), 60, 'complaint')
+        assert nodes.end() == [0]
+        return
+    # Answers to the first images: from then on the model is loaded, and its times count.
+    probe.wait(lambda: camera.send(picture) and len(probe.heard['entities']) > 20, 120, 'entities')
+    shift = threading.Event()
+
+    def stamped(message: Image) -> None:
+        if shift.is_set():
+            stamp = nanoseconds(message.header.stamp) + int(JUMP * 1e9)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+
+    waited, sent, due = threading.Event(), 0, time.monotonic()
+    end, middle = due + seconds, due + seconds / 2
+    while (now := time.monotonic()) < end:
+        if trouble == 'outage' and middle <= now < middle + OUTAGE:
+            due = middle + OUTAGE
+        elif random.random() >= loss:
+            if trouble == 'jump' and now > middle:
+                shift.set()
+            camera.send(picture, stamped)
+            sent += 1
+        due = max(due + 1 / rate, now)
+        waited.wait(max(0.0, due - time.monotonic()))
+    probe.statuses.clear()
+    told = probe.wait(lambda: probe.statuses.get(NODE) and {v.key: v.value for v in probe.statuses[NODE].values}, 60,
+                      'diagnostics')
+    names = ('latency', 'model', 'queue_age', 'node_overhead')
+    p95, model, queue, overhead = (float(told[f'{name}_p95_ms']) for name in names)
+    say(f'{rate:g} Hz, {loss:.0%} lost, {trouble or "no trouble"}: {sent} sent, {told["images_processed"]} processed; '
+        f'p95 of latency {p95:.1f} ms, model {model:.1f} ms, queue age {queue:.1f} ms, node {overhead:.1f} ms; '
+        f'drop rate {told["drop_rate_percent"]} %; outages {told.get("camera_outages", 0)}, '
+        f'jumps {told.get("clock_jumps", 0)}')
+    assert queue < 1e3 / rate + model + 10  # never more than one image waits
+    assert trouble != 'outage' or int(told.get('camera_outages', 0)) >= 1
+    assert int(told.get('clock_jumps', 0)) == (trouble == 'jump')
+    assert int(told.get('errors', 0)) == 0
+    if rate <= 15:
+        assert p95 <= model + 10 + overhead
+    assert nodes.end() == [0]

@@ -1,0 +1,193 @@
+"""Processes that are killed, that run for long, and that must not hear each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point, PoseArray
+from harness import Goals, Nodes, Probe
+from sensor_msgs.msg import Image, JointState
+from usage import Usage
+
+from object_centric_ros.action import BuildGoal
+from object_centric_ros.msg import EntityArray, EntityPlace
+from object_centric_ros.nodes.messages import nanoseconds
+
+SIM, PERCEPTION, PLANNER = 'tabletop_sim', 'entity_perception', 'pick_place_planner'
+CORNERS = np.array([(x, y) for x in (-0.11, 0.11) for y in (-0.11, 0.11)])
+
+
+class Table:
+    """Simulator, perception and planner with the shipped weights, and what they say."""
+
+    def __init__(self, nodes: Nodes, probe: Probe, folder: Path, seed: int) -> None:
+        self.nodes, self.probe = nodes, probe
+        self.parameters: dict[str, dict[str, object]] = {
+            SIM: {'seed': seed, 'n_blocks': 3, 'speed': 2.0},
+            PERCEPTION: {'threads': 1, 'state_file': folder / 'state.safetensors', 'state_interval': 0.5},
+            PLANNER: {'threads': 1}}
+        for name in self.parameters:
+            self.start(name)
+        probe.listen(EntityArray, 'entities')
+        probe.listen(JointState, 'joint_states')
+        probe.listen(Image, 'image')
+        probe.listen(PoseArray, 'ground_truth/blocks')
+
+    def start(self, name: str) -> None:
+        """Start a node as it was."""
+        self.nodes.start(name, **self.parameters[name])
+
+    def now(self) -> int:
+        return int(self.probe.node.get_clock().now().nanoseconds)
+
+    def newer(self, topic: str, moment: int, timeout: float = 120.0) -> float:
+        """Wait for something that is stamped later than a moment (ns); returns the seconds since then."""
+        heard = self.probe.heard
+        self.probe.wait(lambda: heard[topic] and nanoseconds(heard[topic][-1].header.stamp) > moment, timeout, topic)
+        return 1e-9 * (self.now() - moment)
+
+    def all_seen(self) -> dict[int, np.ndarray]:
+        """Positions by id, once all three blocks are visible."""
+        moment = self.now()
+
+        def seen() -> dict[int, np.ndarray] | None:
+            newest = self.probe.heard['entities'][-1] if self.probe.heard['entities'] else None
+            if newest is None or nanoseconds(newest.header.stamp) < moment:
+                return None
+            visible = {e.id: np.array([e.position.x, e.position.y]) for e in newest.entities if e.visible}
+            return visible if len(visible) == 3 else None
+        return self.probe.wait(seen, 120, 'three blocks')
+
+    def goal(self, seen: dict[int, np.ndarray], turn: int) -> tuple[int, BuildGoal.Goal]:
+        """An entity, and the goal to move it to a free corner."""
+        entity = sorted(seen)[turn % len(seen)]
+        others = np.array(list(seen.values()))
+        x, y = CORNERS[np.linalg.norm(CORNERS[:, None] - others[None], axis=-1).min(1).argmax()]
+        return entity, BuildGoal.Goal(places=[EntityPlace(entity_id=entity, place=Point(x=float(x), y=float(y)))])
+
+    def under_way(self, goals: Goals, goal: BuildGoal.Goal) -> object:
+        """The handle of a goal whose first command moves the arm."""
+        handle = goals.send(goal)
+        self.probe.wait(lambda: any(f.stage == 'act' for f in goals.feedback), 120, 'command')
+        home = np.array(self.probe.heard['joint_states'][-1].position[:6])
+        self.probe.wait(lambda: np.abs(np.array(self.probe.heard['joint_states'][-1].position[:6]) - home).max() > 0.2,
+                        60, 'motion')
+        return handle
+
+    def rests(self) -> None:
+        """Wait until the arm has come to rest."""
+        self.probe.wait(lambda: np.abs(self.probe.heard['joint_states'][-1].velocity).max() < 0.02, 60, 'arm at rest')
+
+
+def spread(values: list[float]) -> str:
+    return f'median {np.median(values):.1f}, longest {max(values):.1f} s'
+
+
+@pytest.mark.parametrize('name', [PERCEPTION, PLANNER, SIM])
+def test_killed_in_the_middle_of_a_build(nodes: Nodes, probe: Probe, say: Callable[[str], None], tmp_path, request,
+                                         name):
+    kills, seed = request.config.getoption('--kills'), request.config.getoption('--robust-seed')
+    table, goals = Table(nodes, probe, tmp_path, 5 + seed), Goals(probe)
+    back: list[float] = []
+    ends, kept = Counter[str](), 0
+    for turn in range(kills):
+        before = table.all_seen()
+        entity, goal = table.goal(before, turn)
+        handle = table.under_way(goals, goal)
+        nodes.kill(name)
+        moment = table.now()
+        table.start(name)
+        if name == SIM:
+            back.append(table.newer('image', moment))
+        elif name == PLANNER:
+            probe.wait(lambda at=moment: probe.statuses.get(PLANNER) and active_since(probe, at), 120, 'planner')
+            back.append(1e-9 * (table.now() - moment))
+            table.rests()
+            handle = goals.send(goal)
+        else:
+            probe.wait(lambda at=moment: active_since(probe, at, PERCEPTION), 120, 'perception')
+            back.append(1e-9 * (table.now() - moment))
+        status, result = goals.end(handle, 200)
+        assert status in ('succeeded', 'aborted') and (result.success or result.message), result
+        ends['reached' if result.success else re.sub(r'[\d.]+', 'N', result.message)[:80]] += 1
+        table.rests()
+        after = table.all_seen()
+        still = all(np.linalg.norm(after[i] - before[i]) < 0.04 for i in before if i != entity and i in after)
+        kept += set(after) == set(before) and still
+    ages = [float(a) for a in re.findall(r'seen ([\d.]+) s ago', nodes.log())]
+    say(f'{name} killed {kills} times: back {spread(back)}; the same ids {kept} of {kills}; {dict(ends)}; '
+        f'{len(ages)} commands on beliefs at most {max(ages):.2f} s old')
+    assert max(ages) <= 2.0
+    assert name == SIM or kept >= 0.9 * kills
+    assert set(nodes.end()) == {0}
+
+
+def active_since(probe: Probe, moment: int, node: str = PLANNER) -> bool:
+    """Whether a node has said on /diagnostics that it is active, in a message that is later than a moment (ns)."""
+    status = probe.statuses.get(node)
+    told = {v.key: v.value for v in status.values} if status else {}
+    return told.get('state') == 'active' and probe.status_stamps.get(node, 0) > moment
+
+
+def test_memory_threads_and_files_over_a_long_time(nodes: Nodes, probe: Probe, say: Callable[[str], None], tmp_path,
+                                                   request):
+    minutes = request.config.getoption('--minutes')
+    table, goals = Table(nodes, probe, tmp_path, 5), Goals(probe)
+    seen = table.all_seen()
+    began, first, turn = time.monotonic(), {}, 0
+    while (passed := (time.monotonic() - began) / 60) < minutes:
+        _, goal = table.goal(seen, turn)
+        goals.end(goals.send(goal), 200)  # builds go on all the time, reached or not
+        table.rests()
+        seen, turn = table.all_seen(), turn + 1
+        if not first and passed > min(5.0, minutes / 3):
+            first = {name: Usage.of(p.pid) for name, p in nodes.running.items()}
+    last = {name: Usage.of(p.pid) for name, p in nodes.running.items()}
+    for name in last:
+        grown = 100 * (last[name].memory / first[name].memory - 1)
+        say(f'{name}: {first[name]} -> {last[name]} after {minutes:g} minutes and {turn} builds ({grown:+.1f} %), '
+            f'shared memory {first[name].shared} -> {last[name].shared} files')
+    for name in last:
+        assert last[name].memory < 1.01 * first[name].memory, name
+        assert last[name].threads <= first[name].threads + 1 and last[name].files <= first[name].files, name
+    assert last[SIM].shared <= first[SIM].shared
+    assert set(nodes.end()) == {0}
+
+
+@pytest.mark.parametrize('apart', ['namespace', 'domain'])
+def test_two_robots_do_not_see_each_other(tmp_path_factory, probe: Probe, say: Callable[[str], None], apart):
+    small = {'rate_hz': 5.0, 'image_width': 160, 'image_height': 120}
+    robots, probes = [], []
+    domain = int(os.environ['ROS_DOMAIN_ID'])
+    for number, blocks in ((0, 2), (1, 3)):
+        robot = Nodes(tmp_path_factory.mktemp('robot'))
+        environment = {'ROS_DOMAIN_ID': str(domain % 101 + number)} if apart == 'domain' else {}
+        space = f'/robot_{number}' if apart == 'namespace' else ''
+        words = {'__ns': space} if space else {}
+        robot.start(SIM, environment=environment, remap=words, seed=3, n_blocks=blocks, **small)
+        robot.start(PERCEPTION, scripted=True, environment=environment, remap=words)
+        robots.append(robot)
+        ears = Probe(domain % 101 + number) if apart == 'domain' else probe
+        ears.listen(EntityArray, f'{space}/entities')
+        probes.append((ears, f'{space}/entities', blocks))
+    all_sessions: set[int] = set()
+    for ears, topic, blocks in probes:
+        ears.wait(lambda e=ears, t=topic: len(e.heard[t]) >= 20, 120, 'entities')
+        counts = Counter(len(m.entities) for m in ears.heard[topic])
+        sessions = {m.session for m in ears.heard[topic]}
+        say(f'{apart} of {blocks} blocks: entities seen {dict(counts)}, sessions {len(sessions)}')
+        assert len(sessions) == 1
+        all_sessions |= sessions
+    assert len(all_sessions) == 2
+    for robot in robots:
+        assert set(robot.end()) == {0}
+    for ears, _, _ in probes:
+        if ears is not probe:
+            ears.close()
