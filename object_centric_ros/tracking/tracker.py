@@ -317,8 +317,8 @@ class EntityTracker:
         try:
             like = self.model.start(1, None, torch.Generator(self.device).manual_seed(self.seed))
             for name, tensor in like.tensors().items():
-                if np.shape(state[name]) != tuple(tensor.shape) or not np.isfinite(state[name]).all():
-                    raise ValueError(f'{name} is {np.shape(state[name])}, not {tuple(tensor.shape)}, or not finite')
+                if np.shape(state[name]) != tuple(tensor.shape) or np.isnan(state[name]).any():
+                    raise ValueError(f'{name} is {np.shape(state[name])}, not {tuple(tensor.shape)}, or NaN')
             belief = replace(like, **{k: torch.from_numpy(np.array(state[k])).to(self.device) for k in like.tensors()})
             ledger = json.loads(state['ledger'])
             self.positions, self.expected = ({int(i): np.array(where, float) for i, where in ledger[name].items()}
