@@ -7,10 +7,8 @@ images that are wanted are decoded.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +16,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from object_centric_ros.config import PACKAGE
+from object_centric_ros.datasets.bag_reader import (
+    ACTION,
+    COMPRESSED,
+    IMAGE,
+    INFO,
+    JOINTS,
+    camera_info,
+    decode_image,
+    find_topic,
+    header_stamp,
+    open_bag,
+    read_message,
+    readable,
+)
 from object_centric_ros.datasets.episodes import Arrays
 from object_centric_ros.datasets.sources import Source, View, windows
-from object_centric_ros.encodings import to_rgb
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import Lens, PinholeCamera, Preparation, named_rectified
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-JOINTS, INFO = 'sensor_msgs/msg/JointState', 'sensor_msgs/msg/CameraInfo'
-ACTION = 'object_centric_ros/msg/ExecutedAction'
 GAP = 2.5
 """Intervals between images longer than this many usual ones are gaps."""
 
@@ -138,64 +144,6 @@ def transitions(path: str | os.PathLike[str], options: BagOptions | None = None)
 
 # ---- reading --------------------------------------------------------------------------------------------------------
 
-@contextlib.contextmanager
-def open_bag(folder: Path) -> Iterator[AnyReader]:
-    """The open bag, or an InputError that names it."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for text in (PACKAGE.parent / 'msg', *(p / 'share/object_centric_ros/msg' for p in PACKAGE.parents)):
-        if (text / 'ExecutedAction.msg').is_file():  # for bags of before messages' definitions were kept in them
-            store.register(get_types_from_msg((text / 'ExecutedAction.msg').read_text(), ACTION))
-            break
-    with contextlib.ExitStack() as stack:
-        with readable(folder):
-            reader = stack.enter_context(AnyReader([folder], default_typestore=store))
-        yield reader
-
-
-@contextlib.contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong in here while a bag is read becomes an InputError that names it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as e:  # rosbags lets through what its parsers and decompressors raise
-        raise InputError(f'{folder}', 'a bag: a folder with metadata.yaml, or an .mcap or .db3 file', e) from e
-
-
-def find_topic(reader: AnyReader, name: str, types: tuple[str, ...], folder: Path, needed: bool = False
-           ) -> Connection | None:
-    """The connection of a topic by its name, or the only one of these types."""
-    fitting = [c for c in reader.connections if c.msgtype in types]
-    if name:
-        fitting = [c for c in fitting if c.topic.strip('/') == name.strip('/')]
-    elif len(fitting) > 1 and IMAGE in types:
-        fitting = [c for c in fitting if c.topic.split('/')[-1] == 'image'] or fitting
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting or name or needed:
-        there = {c.topic: c.msgtype for c in reader.connections}
-        raise InputError(f'{folder}: topics', f'{name or "one topic"} of {" or ".join(types)}', there)
-    return None
-
-
-def header_stamp(data: bytes, recorded: int) -> int:
-    """Stamp (ns) of a serialised message that begins with a header, or when it was recorded."""
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds) or recorded
-
-
-def read_message(reader: AnyReader, data: bytes, kind: str) -> Any:
-    """A message; what `rclpy.serialization` writes may have some bytes too many at its end."""
-    try:
-        return reader.deserialize(data, kind)
-    except AnyReaderError:
-        for surplus in range(4, 65, 4):
-            with contextlib.suppress(AnyReaderError):
-                return reader.deserialize(data[:-surplus], kind)
-        raise
-
-
 def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Path) -> Recording:
     joints = find_topic(reader, options.joints, (JOINTS,), folder)
     actions = None if options.rate else find_topic(reader, options.actions, (ACTION,), folder)
@@ -221,7 +169,7 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
             found.actions.append((times[0], times[1], xy, bool(message.success)))
             found.action_frame = message.header.frame_id
         else:
-            found.info, found.lens = _camera_info(message, named_rectified(images.topic))
+            found.info, found.lens = camera_info(message, named_rectified(images.topic))
     if not stamps:
         raise InputError(f'{folder}: {images.topic}', 'images', 'none')
     found.stamps = np.unique(np.array(stamps, np.int64))
@@ -233,21 +181,6 @@ def _scan(reader: AnyReader, images: Connection, options: BagOptions, folder: Pa
         found.joint_stamps = np.array([row[0] for row in same], np.int64)
         found.joint_positions = np.array([row[1] for row in same]).reshape(len(same), len(found.joint_names))
     return found
-
-
-def _camera_info(message: Any, rectified: bool) -> tuple[dict[str, Any], Lens | None]:
-    """What a CameraInfo says of the images: K and distortion of raw ones, P of rectified ones."""
-    k, p, d = np.asarray(message.k), np.asarray(message.p).reshape(3, 4), tuple(float(x) for x in message.d)
-    if rectified and p[0, 0] > 0:
-        k = p[:, :3].reshape(-1)
-    lens = Lens(message.distortion_model, d) if any(d) and not rectified else None
-    return {'width': message.width, 'height': message.height, 'k': k.tolist()}, lens
-
-
-def decode_image(message: Any) -> NDArray[np.uint8]:
-    """RGB or gray image [H, W, 3 or 1] of a sensor_msgs Image or CompressedImage, with the values that nodes see."""
-    rgb = to_rgb(message)
-    return rgb[..., :1] if getattr(message, 'encoding', '').startswith('mono') else rgb
 
 
 # ---- which frames ---------------------------------------------------------------------------------------------------

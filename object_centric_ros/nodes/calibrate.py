@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from object_centric_ros.datasets import bags
+from object_centric_ros.datasets import bag_reader as bags
 from object_centric_ros.encodings import decode_picture, to_rgb
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.tables import text_table

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from object_centric_ros.datasets import bags
+from object_centric_ros.datasets import bag_reader as bags
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.tables import text_table
 from object_centric_ros.geometry import named_rectified
