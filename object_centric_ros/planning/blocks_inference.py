@@ -157,7 +157,7 @@ class Inference:
         order = [int(k) for k in count.argsort(descending=True, stable=True)
                  if foreground[k] and count[k] >= self.config.pixels]
         changed = ((image - self.blank).abs() > DIFFERENT).any(0)
-        shown = changed & torch.isin(owner, torch.tensor(order, device=owner.device))
+        shown = changed & torch.isin(owner, torch.tensor(order, dtype=owner.dtype, device=owner.device))
         covered = float(shown.sum() / changed.sum()) if changed.any() else 1.0
         return Explained(image, belief, scene, loss, tuple(order), tuple(int(count[k]) for k in order), covered)
 
