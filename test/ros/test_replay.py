@@ -25,6 +25,8 @@ from object_centric_ros.simulation.tabletop import TabletopWorld
 IMAGES = 8
 MOVED = 4
 """Before this image a block is moved."""
+DISTORTION = [-0.05, 0.01, 0.0, 0.0, 0.0]
+"""What the images are said to have, so that the node and replay have to take it out."""
 
 
 def pictures() -> tuple[list[np.ndarray], tuple[Point, Point], TabletopWorld]:
@@ -69,7 +71,8 @@ def test_offline_and_live_results_are_the_same(nodes: Nodes, probe: Probe, tmp_p
             sent.append(('executed_actions', action))
             now = probe.node.get_clock().now().to_msg()
         header = Header(stamp=now, frame_id='lens')
-        info, image = info_from_camera(world.camera, header), from_array(picture, header, 'rgb8')
+        info, image = info_from_camera(world.camera, header), from_array(picture[..., ::-1], header, 'bgr8')
+        info.d = DISTORTION
 
         def send(info: CameraInfo = info, image: Image = image) -> None:
             publishers['camera_info'].publish(info)
