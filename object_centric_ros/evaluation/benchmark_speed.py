@@ -26,7 +26,7 @@ from object_centric_ros.simulation.blocks_stack import DROP_BOUNDS, StackWorld
 from object_centric_ros.simulation.blocks_stage import SHAPES
 
 HEADER = ('what', 'candidates', 'seconds', 'cpu s', 'per second', 'peak MB')
-RESTARTS = InferenceConfig(restarts=40, stride=4, iterations=4, finalists=2, polish=2)
+RESTARTS = InferenceConfig(restarts=40, stride=4, iterations=3, finalists=2, polish=2)
 """40 starts, as published, explored on the coarsest grid."""
 Row = tuple[object, ...]
 
