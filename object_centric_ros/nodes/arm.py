@@ -68,12 +68,18 @@ class Arm:
             raise ArmLost(str(InputError(what, f'within {self._server_timeout:g} s', 'none')))
         return future.result()
 
+    def _servers(self) -> set[bytes]:
+        """What tells servers apart: who publishes the status of the actions."""
+        node, name = self._client._node, self._client._action_name
+        topic = f'{node.resolve_topic_name(name)}/_action/status'
+        return {bytes(p.endpoint_gid) for p in node.get_publishers_info_by_topic(topic)}
+
     def _finish(self, handle: Any, cancelled: Callable[[], bool]) -> Outcome:
         """Wait for the end of an accepted action."""
         done = threading.Event()
         future = handle.get_result_async()
         future.add_done_callback(lambda _: done.set())
-        asked, gone = False, 0
+        asked, gone, servers = False, 0, self._servers()
         limit = self._action_timeout
         for _ in range(int(2 * limit / 0.1)):
             if done.wait(0.1):
@@ -88,4 +94,6 @@ class Arm:
             gone = 0 if self._client.server_is_ready() else gone + 1
             if gone > 10:
                 raise ArmLost('the PickPlace server went away during the action')
+            if self._servers() - servers:  # one that was killed seems to be there for a while
+                raise ArmLost('the PickPlace server was started again during the action')
         raise ArmLost(str(InputError('PickPlace', f'done within {self._action_timeout:g} s', 'no result')))

@@ -35,8 +35,8 @@ def test_camera(nodes: Nodes, probe: Probe, say: Callable[[str], None], request,
         probe.wait(lambda: 'no image on /image' in getattr(probe.statuses.get(NODE), 'message', ''), 60, 'complaint')
         assert nodes.end() == [0]
         return
-    # Answers to the first images: from then on the model is loaded, and its times count.
-    probe.wait(lambda: camera.send(picture) and len(probe.heard['entities']) > 20, 120, 'entities')
+    for answers in range(1, 11):  # the model is loaded and warm; one at a time, so that nothing waits
+        probe.again(lambda: camera.send(picture), lambda n=answers: len(probe.heard['entities']) >= n, 120, 'entities')
     shift = threading.Event()
 
     def stamped(message: Image) -> None:
@@ -69,6 +69,6 @@ def test_camera(nodes: Nodes, probe: Probe, say: Callable[[str], None], request,
     assert trouble != 'outage' or int(told.get('camera_outages', 0)) >= 1
     assert int(told.get('clock_jumps', 0)) == (trouble == 'jump')
     assert int(told.get('errors', 0)) == 0
-    if rate <= 15:
+    if model + overhead < 1e3 / rate:  # a camera that is faster than the model has an image waiting at all times
         assert p95 <= model + 10 + overhead
     assert nodes.end() == [0]
