@@ -169,11 +169,11 @@ def test_ids_outlive_deactivation_and_a_crash_but_not_another_scene(nodes, probe
     again = three(since=now())
     assert (again.session, seen_ids(again)) == (first.session, seen_ids(first))
 
-    nodes.kill('entity_perception')
+    assert probe.change_state('entity_perception', 'deactivate')
     reset = probe.node.create_client(ResetWorld, 'reset')
     request = ResetWorld.Request(seed=61, n_blocks=3)
     assert probe.ask(lambda: reset.call_async(request), reset.service_is_ready, 'reset', 60).result().success
-    nodes.start('entity_perception', state_file=state, state_interval=0.2)
+    assert probe.change_state('entity_perception', 'activate')
     three(but=first.session)
     assert 'the scene is not the one that was saved' in nodes.log()
     assert nodes.end() == [0, 0]

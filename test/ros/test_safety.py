@@ -153,19 +153,19 @@ class FakeArm:
         self._server.destroy()
 
 
-@pytest.mark.parametrize('accepts, words', [(False, 'PickPlace rejected the command'), (True, '')])
-def test_what_is_refused_or_fails_is_never_repeated_as_it_was(nodes, probe, accepts, words):
+def test_what_is_refused_or_fails_is_never_repeated_as_it_was(nodes, probe):
     nodes.start(PERCEPTION, scripted=True)
     nodes.start(PLANNER, scripted=True, settle_time=0.0)
-    camera, goals, arm = FakeCamera(probe, CAMERA), Goals(probe), FakeArm(probe, accepts)
+    camera, goals = FakeCamera(probe, CAMERA), Goals(probe)
     camera.ready(60)
-    handle = goals.send(place(1, 0.1, 0.1))
-    answer = handle.get_result_async()
-    probe.wait(lambda: camera.send(PICTURE) and answer.done(), 60, 'end of the build')
-    result = answer.result().result
-    assert not result.success and words in result.message
-    commands = [(g.entity_id, round(g.pick.x, 3), round(g.pick.y, 3), round(g.place.x, 3)) for g in arm.asked]
-    assert 1 <= len(commands) <= 3 and len(set(commands)) == len(commands)
-    assert accepts or len(commands) == 1
-    arm.end()
+    for accepts, words in ((False, 'PickPlace rejected the command'), (True, '')):
+        arm = FakeArm(probe, accepts)
+        answer = goals.send(place(1, 0.1, 0.1)).get_result_async()
+        probe.wait(lambda a=answer: camera.send(PICTURE) and a.done(), 60, 'end of the build')
+        result = answer.result().result
+        assert not result.success and words in result.message
+        commands = [(g.entity_id, round(g.pick.x, 3), round(g.pick.y, 3), round(g.place.x, 3)) for g in arm.asked]
+        assert 1 <= len(commands) <= 3 and len(set(commands)) == len(commands)
+        assert accepts or len(commands) == 1
+        arm.end()
     assert nodes.end() == [0, 0]
