@@ -40,6 +40,9 @@ from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
 
+RESULTS = 10
+"""Seconds that the server keeps a result, and the goal with its image, after the end; rclpy's default is 900."""
+
 
 class PlannerLike(Protocol):
     """What the node needs of a Planner."""
@@ -124,7 +127,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
         self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=group)
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
-                                    cancel_callback=lambda _: CancelResponse.ACCEPT)
+                                    cancel_callback=lambda _: CancelResponse.ACCEPT, result_timeout=RESULTS)
         self._switch = StopSwitch(self, self._stop)
 
     # ---- lifecycle ---------------------------------------------------------------------------------------------------
