@@ -173,7 +173,7 @@ def test_memory_threads_and_files_over_a_long_time(nodes: Nodes, probe: Probe, s
     for name in last:
         assert last[name].memory < 1.01 * first[name].memory, name
         assert last[name].threads <= first[name].threads + 1 and last[name].files <= first[name].files, name
-    assert last[SIM].shared <= first[SIM].shared
+        assert last[name].shared <= first[name].shared, name
     assert set(nodes.end()) == {0}
 
 

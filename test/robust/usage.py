@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Usage:
-    """Resident memory (MB), threads, open files, and files of shared memory on the machine."""
+    """Resident memory (MB), threads, open files, and mapped files of shared memory."""
 
     memory: float
     threads: int
@@ -21,7 +21,8 @@ class Usage:
         status = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
         return cls(int(status['VmRSS'].split()[0]) / 1024, int(status['Threads']),
                    len(list(Path(f'/proc/{pid}/fd').iterdir())),
-                   sum(1 for f in Path('/dev/shm').glob('fastrtps_*') if not f.name.endswith('_el')))
+                   len({line.split()[-1] for line in Path(f'/proc/{pid}/maps').read_text().splitlines()
+                        if '/dev/shm/' in line}))
 
     def __str__(self) -> str:
         return f'{self.memory:.1f} MB, {self.threads} threads, {self.files} files'
