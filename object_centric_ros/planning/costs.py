@@ -24,18 +24,22 @@ class Pictures:
     colours: Tensor
 
 
-def picture_distances(goal: Tensor, pictures: Tensor) -> Tensor:
+def picture_distances(goal: Tensor, pictures: Tensor, seen: Tensor | None = None) -> Tensor:
     """Squared distance of masked sub-images, as a part of the goal entity's own energy.
 
     Args:
         goal: [G, P]; pictures: [N, E, P].
+        seen: how much each pixel counts for each goal entity [G, P], in [0, 1]; None: all do.
 
     Returns:
         [N, G, E] in [0, 1]: 0 the same picture, 1 no better than an empty one.
     """
-    energy = goal.square().sum(-1)
-    cross = torch.einsum('gp,nep->nge', goal, pictures)
-    distance = energy[None, :, None] + pictures.square().sum(-1)[:, None] - 2 * cross
+    weighted = goal if seen is None else goal * seen
+    energy = (weighted * goal).sum(-1)
+    cross = torch.einsum('gp,nep->nge', weighted, pictures)
+    squares = (pictures.square().sum(-1)[:, None] if seen is None
+               else torch.einsum('gp,nep->nge', seen, pictures.square()))
+    distance = energy[None, :, None] + squares - 2 * cross
     return (distance / energy.clamp(min=1e-6)[None, :, None]).clamp(0, 1)
 
 

@@ -27,6 +27,7 @@ from object_centric_ros.tracking.observation import chromaticity
 from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights, recorded_camera
 
 POOL = 2  # costs are taken at half resolution
+COVERS = 0.5  # a goal entity of this brightness (largest channel of its picture) covers what is behind it
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,11 @@ class Planner:
 
     def _distances(self, goal: Goal, pictures: torch.Tensor, alike: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Distance of pictures [N, G, E]; a thing that looks different cannot fill a goal entity, wherever it is."""
-        distances = picture_distances(self._goal_pictures(goal), pictures).cpu().numpy()
+        wanted = self._goal_pictures(goal)
+        # What the goal hides of a thing behind others, as of a block that carries one, is not held against it.
+        bright = wanted.reshape(len(wanted), 3, -1).amax(1)
+        seen = 1 - ((bright.sum(0) - bright) / COVERS).clamp(0, 1)
+        distances = picture_distances(wanted, pictures, seen.repeat(1, 3)).cpu().numpy()
         return np.where(alike[None], distances, np.float32(1))
 
     def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator

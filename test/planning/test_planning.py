@@ -31,6 +31,13 @@ def test_picture_distance_is_zero_for_the_same_and_one_for_nothing() -> None:
     assert torch.allclose(distance[:, 1], torch.ones(2))
 
 
+def test_what_is_not_seen_does_not_count() -> None:
+    whole, goal, seen = torch.rand(1, 1, 12) + 0.5, torch.zeros(1, 12), torch.zeros(1, 12)
+    goal[0, :6], seen[0, :6] = whole[0, 0, :6], 1.0
+    assert float(picture_distances(goal, whole)) > 0.3
+    assert float(picture_distances(goal, whole, seen)) < 1e-5
+
+
 def test_assignment_uses_each_entity_once() -> None:
     costs, pairs = assignment_cost(np.array([[[0.0, 0.9], [0.1, 0.8]]], np.float32))
     assert pairs == [{0: 0, 1: 1}] and costs[0] == pytest.approx(0.8)
