@@ -119,7 +119,10 @@ def _run(jobs: list[tuple], workers: int, ray: str) -> Iterator[int]:
         yield from map(_make_part, jobs)
         return
     with start_workers(min(workers, len(jobs)), ray) as pool:
-        yield from pool.imap(_make_part, jobs)
+        for done in pool.imap(_make_part, jobs):
+            if isinstance(done, Exception):
+                raise done  # Ray's pool hands out an error as a result
+            yield done
 
 
 def _usable(path: Path, meta: dict[str, Any]) -> bool:
