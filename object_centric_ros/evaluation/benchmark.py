@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common(tabletop)
     tabletop.add_argument('--moved', type=int, nargs='+', default=[2, 3, 4], help='blocks that change place')
     tabletop.add_argument('--blocks', type=int, default=4, help='blocks on the table (default: 4)')
+    tabletop.add_argument('--stack', type=int, default=2, help='height of a tower in the goal: 0, 2 or 3 (default: 2)')
     speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
     speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_tabletop(args: argparse.Namespace, folder: Path) -> int:
     """Run what is left, and print the table."""
-    jobs = tabletop_jobs(args.moved, args.blocks, args.episodes or 50, args.seed, args.label or 'shipped')
+    jobs = tabletop_jobs(args.moved, args.blocks, args.stack, args.episodes or 50, args.seed, args.label or 'shipped')
     records, before = run_jobs(jobs, tabletop_work, folder, args.workers)
     print(f'\n{len(records)} goals, {before} of them from an earlier call; seed {args.seed}\n')
     print(tabletop_table(records))

@@ -59,15 +59,15 @@ class Table:
         return Outcome(result.success, result.message)
 
 
-def sampled_goal(world: TabletopWorld, seed: int, moved: int) -> GoalSpec:
-    """The goal that the demo draws for this scene, one block on another; other draws where there is none.
+def sampled_goal(world: TabletopWorld, seed: int, moved: int, stack: int) -> GoalSpec:
+    """The goal that the demo draws for this scene, with a tower of `stack` blocks; other draws where there is none.
 
     Raises:
         InputError: no draw gives a goal.
     """
     for attempt in range(TRIES):
         try:
-            return world.goal(np.random.default_rng([seed, attempt, 7]), moved, True)
+            return world.goal(np.random.default_rng([seed, attempt, 7]), moved, stack)
         except InputError:
             if attempt == TRIES - 1:
                 raise
@@ -79,7 +79,7 @@ def tabletop_work(job: Job) -> Result:
     settings, seed = job['settings'], job['seed']
     planner, weights, world = _planner(), _weights(), _world()
     world.reset(seed, settings['blocks'])
-    goal, start = sampled_goal(world, seed, settings['moved']), world.render()
+    goal, start = sampled_goal(world, seed, settings['moved'], settings['stack']), world.render()
     picture, started = world.render_goal(goal), time.perf_counter()
     planner.seed = seed
     wanted = planner.goal_from_image(picture)
@@ -98,22 +98,25 @@ def tabletop_work(job: Job) -> Result:
     return record, {'start': start, 'goal': picture, 'result': world.render()}
 
 
-def tabletop_jobs(moved: Sequence[int], blocks: int, episodes: int, seed: int, label: str) -> list[Job]:
-    """One job for each goal; more blocks where more are moved."""
+def tabletop_jobs(moved: Sequence[int], blocks: int, stack: int, episodes: int, seed: int, label: str) -> list[Job]:
+    """One job for each goal, with a tower of `stack` blocks; more blocks where more are moved."""
     if not all(1 <= m <= 5 for m in moved) or not 2 <= blocks <= 5:
         raise InputError('--moved and --blocks', '1 to 5, and 2 to 5', (list(moved), blocks))
-    return [{'goal': f'{m}-{seed + i}', 'seed': seed + i,
-             'settings': {'label': label, 'moved': m, 'blocks': max(m, blocks)}}
+    if stack not in (0, 2, 3) or not all(stack <= m + 1 for m in moved):
+        raise InputError('--stack', '0, 2 or 3, all but one of its blocks moved', f'{stack}, moved {list(moved)}')
+    return [{'goal': f'{m}-{seed + i}' + (f'-stack{stack}' if stack != 2 else ''), 'seed': seed + i,
+             'settings': {'label': label, 'moved': m, 'blocks': max(m, blocks), 'stack': stack}}
             for m in moved for i in range(episodes)]
 
 
 def tabletop_table(records: Sequence[Record]) -> str:
     """Goals reached by the simulator's rule (each moved block within 3 cm, half a block, on every axis)."""
-    header = ('setting', 'blocks', 'moved', 'goals', 'reached %', 'se', 'blocks in place %', 'actions per moved block',
-              'picks that hit %', 'right about it %', 'median worst error mm', 'seconds each')
+    header = ('setting', 'blocks', 'moved', 'stack', 'goals', 'reached %', 'se', 'blocks in place %',
+              'actions per moved block', 'picks that hit %', 'right about it %', 'median worst error mm',
+              'seconds each')
     rows = []
-    for key in sorted({(r['settings']['label'], r['settings']['blocks'], r['moved']) for r in records}):
-        some = [r for r in records if (r['settings']['label'], r['settings']['blocks'], r['moved']) == key]
+    for key in sorted({_kind(r) for r in records}):
+        some = [r for r in records if _kind(r) == key]
         actions, hits = (sum(r[k] for r in some) for k in ('actions', 'hits'))
         rows.append((*key, len(some), *share([r['final']['reached'] for r in some]),
                      share([r['final']['in_place'] for r in some])[0], round(actions / (key[2] * len(some)), 2),
@@ -122,6 +125,11 @@ def tabletop_table(records: Sequence[Record]) -> str:
                      round(float(np.median([r['worst_mm'] for r in some])), 1),
                      round(float(np.mean([r['seconds'] for r in some])), 1)))
     return table(header, rows)
+
+
+def _kind(record: Record) -> tuple[str, int, int, int]:
+    s = record['settings']
+    return s['label'], s['blocks'], s['moved'], s['stack']
 
 
 @cache

@@ -115,7 +115,7 @@ def bench_plan(tracker: EntityTracker, path: str | None, args: argparse.Namespac
         took, candidates = [], []
         for i in range(args.plans):
             world.reset(args.seed + i, blocks)
-            goal = world.goal(np.random.default_rng([args.seed + i, 5]), min(2, blocks - 1), False)
+            goal = world.goal(np.random.default_rng([args.seed + i, 5]), min(2, blocks - 1))
             tracker.reset()
             for n in range(6):
                 frame = tracker.step(world.render(), None, n / 30)

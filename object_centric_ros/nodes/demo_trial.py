@@ -28,7 +28,7 @@ def sample_task(world: TabletopWorld, seed: int, blocks: int, moved: int, stack:
     world.reset(seed, blocks)
     for attempt in range(20):
         try:
-            return world.goal(np.random.default_rng([seed, attempt, 7]), moved, stack)
+            return world.goal(np.random.default_rng([seed, attempt, 7]), moved, 2 if stack else 0)
         except InputError:
             if attempt == 19:
                 raise

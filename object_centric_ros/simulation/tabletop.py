@@ -194,8 +194,8 @@ class TabletopWorld:
 
     # ---- goals -----------------------------------------------------------------------------------------------------
 
-    def goal(self, seed: int | np.random.Generator, n_moved: int, stack: bool = False) -> GoalSpec:
-        """A goal for the present scene: `n_moved` blocks elsewhere, with `stack` one of them on top of another."""
+    def goal(self, seed: int | np.random.Generator, n_moved: int, stack: int = 0) -> GoalSpec:
+        """A goal for the present scene: `n_moved` blocks elsewhere, some of them a tower `stack` blocks high."""
         return sample_goal(np.random.default_rng(seed), self.block_positions(), self.block_yaws(), self._colours,
                            n_moved, stack, self.config.workspace, self.config.block_half_size)
 

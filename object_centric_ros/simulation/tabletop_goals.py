@@ -42,35 +42,42 @@ def colour_name(rgb: NDArray[np.float64]) -> str:
 
 
 def sample_goal(rng: np.random.Generator, positions: NDArray[np.float64], yaws: NDArray[np.float64],
-                colours: NDArray[np.float64], n_moved: int, stack: bool, workspace: float, half: float) -> GoalSpec:
+                colours: NDArray[np.float64], n_moved: int, stack: int, workspace: float, half: float) -> GoalSpec:
     """A goal that the arm can reach from the scene `positions` [N, 3] (m), `yaws` [N] (rad) with `n_moved` moves.
 
     Args:
         rng: source of randomness.
         positions, yaws, colours: the present scene; colours [N, 3] for the description.
         n_moved: number of blocks that change place.
-        stack: put one of the moved blocks, the last, on top of another block.
+        stack: height of a tower, 2 or 3 blocks, which the last 1 or 2 of the moved ones make on another; 0: none.
         workspace, half: half side of the square of places, and half size of a block (m).
     """
     tops = top_blocks(positions)
     if not 1 <= n_moved <= len(tops):
         raise InputError('number of moved blocks', f'1 to {len(tops)} (blocks with nothing on them)', n_moved)
-    if stack and len(positions) < 2:
-        raise InputError('goal with a stack', 'at least 2 blocks', len(positions))
+    if stack not in (0, 2, 3) or stack > min(len(positions), n_moved + 1):
+        raise InputError('height of a stack', '0, 2 or 3, at most the number of blocks, with all but one moved',
+                         f'{stack} with {len(positions)} blocks, {n_moved} moved')
     moved = [int(i) for i in rng.permutation(tops)[:n_moved]]
     goal, turned, parts = positions.copy(), yaws.copy(), []
     names = [colour_name(c) for c in colours]
+    tower = moved[n_moved - max(stack - 1, 0):]
+    base = -1
     for i in moved:
         turned[i] = squeezed_yaw(float(yaws[i]), 0.0)
-        if stack and i == moved[-1]:
-            others = np.delete(np.arange(len(positions)), i)
-            bases = [int(others[j]) for j in top_blocks(goal[others]) if stack_height(goal, int(others[j]), half) == 1]
-            bases = [b for b in bases if np.hypot(*(goal[b, :2] - positions[i, :2])) >= LEAST_MOVE]
-            if not bases:
-                raise InputError('goal with a stack', 'a free block on the table to build on', 'none in this scene')
-            base = int(rng.choice([b for b in bases if b not in moved] or bases))
+        if i in tower:
+            if base < 0:
+                others = np.setdiff1d(np.arange(len(positions)), tower)
+                bases = [int(others[j]) for j in top_blocks(goal[others])
+                         if stack_height(goal, int(others[j]), half) == 1]
+                bases = [b for b in bases if all(np.hypot(*(goal[b, :2] - positions[t, :2])) >= LEAST_MOVE
+                                                 for t in tower)]
+                if not bases:
+                    raise InputError('goal with a stack', 'a free block on the table to build on', 'none in this scene')
+                base = int(rng.choice([b for b in bases if b not in moved] or bases))
             goal[i] = [*goal[base, :2], goal[base, 2] + 2 * half]
             parts.append(f'the {names[i]} block onto the {names[base]} block')
+            base = i
         else:
             goal[i] = [*clear_places(rng, 1, workspace, np.vstack([positions, goal]))[0], half]
             parts.append(f'the {names[i]} block to ({goal[i, 0]:.2f}, {goal[i, 1]:.2f})')

@@ -123,7 +123,7 @@ def test_a_goal_on_the_tabletop(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(words) == 0 and '1 goals, 1 of them from an earlier call' in capsys.readouterr().out
     with pytest.raises(InputError):
-        tabletop_jobs([6], 4, 1, 0, 'a')
+        tabletop_jobs([6], 4, 2, 1, 0, 'a')
 
 
 @pytest.mark.parametrize('words', [['pick-place', '--goals', '/nowhere'], ['stack', '--goals', '/nowhere'],

@@ -185,11 +185,13 @@ def test_motion_is_advanced_in_time_and_can_be_cancelled(world: TabletopWorld) -
     assert not (world.model_labels() == 255).any()
 
 
-def test_goals_are_reached_by_the_arm_and_rendered_without_a_trace(world: TabletopWorld) -> None:
+@pytest.mark.parametrize('stack', [2, 3])
+def test_goals_are_reached_by_the_arm_and_rendered_without_a_trace(world: TabletopWorld, stack: int) -> None:
     world.reset(11, 4)
     before, picture = world.block_positions(), world.render()
-    goal = world.goal(0, 3, stack=True)
-    assert len(goal.moved) == 3 and 'onto' in goal.description
+    goal = world.goal(0, 3, stack)
+    assert len(goal.moved) == 3 and goal.description.count('onto') == stack - 1
+    assert goal.positions[:, 2].max() == pytest.approx(0.03 + 0.06 * (stack - 1), abs=0.002)
     goal_picture = world.render_goal(goal)
     assert goal_picture.shape == (480, 640, 3) and not np.array_equal(goal_picture, picture)
     assert np.array_equal(world.block_positions(), before) and np.array_equal(world.render(), picture)
@@ -221,7 +223,8 @@ def test_bad_input(world: TabletopWorld) -> None:
             (lambda: world.set_blocks(np.zeros((3, 3)), np.zeros(3)), '2 finite'),
             (lambda: world.pick_place((0.5, 0.0), (0, 0)), 'pick position'),
             (lambda: world.teleport_pick_place((0.0, 0.0), (0, np.nan)), 'place position'),
-            (lambda: world.goal(0, 3), '1 to 2'), (lambda: world.render(1000, 10), '640x480'),
+            (lambda: world.goal(0, 3), '1 to 2'), (lambda: world.goal(0, 1, 3), '0, 2 or 3'),
+            (lambda: world.render(1000, 10), '640x480'),
             (lambda: TabletopConfig(workspace=2.0), 'workspace')):
         with pytest.raises(InputError, match=words):
             call()
