@@ -63,7 +63,7 @@ def table() -> Table:
 def test_builds_the_goal_of_an_image_with_a_stack(planner: Planner, seed: int, blocks: int, draw: int | list[int]
                                                   ) -> None:
     table = Table(seed, blocks)
-    goal = table.world.goal(np.random.default_rng(draw), 2, True)
+    goal = table.world.goal(np.random.default_rng(draw), 2, 2)
     wanted = planner.goal_from_image(table.world.render_goal(goal))
     outcome = BuildLoop(planner, wanted, table.observe, table.act).run()
     reached, errors = table.world.goal_reached(goal)
