@@ -183,5 +183,6 @@ class OfflinePerception:
                 return False
             self.counts['clock_jumps'] += 1
             self._robot.clear()
+            self.tracker.shift_clock(1e-9 * (stamp - self._last_stamp))  # as the live node does
         self._last_stamp = stamp
         return True

@@ -37,6 +37,10 @@ class Scripted:
 
     def __init__(self, settings: OfflineSettings, camera: PinholeCamera | None) -> None:
         self.camera, self.told = camera or OWN, []  # type: ignore[var-annotated]
+        self.shifts: list[float] = []
+
+    def shift_clock(self, seconds: float) -> None:
+        self.shifts.append(seconds)
 
     def step(self, image: np.ndarray, action: Any = None, stamp: float = 0.0, robot_moving: bool = False
              ) -> TrackedFrame:
@@ -80,6 +84,7 @@ def test_stamps_that_go_back_are_duplicates_or_a_clock_that_was_set():
     results = [perception.image(picture(t)) is not None for t in (10.0, 10.0, 9.5, 10.1, 3.0, 3.1)]
     assert results == [True, False, False, True, True, True]
     assert perception.counts['images_out_of_order'] == 2 and perception.counts['clock_jumps'] == 1
+    assert perception.tracker.shifts == pytest.approx([-7.1])
 
 
 def test_lens_crop_and_letterbox_come_before_the_tracker_and_pixels_are_of_the_image_as_it_came():
