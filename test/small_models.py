@@ -97,7 +97,8 @@ SMALL: dict[str, Small] = {
                   'bottom_up': {'prior': 'bottom-up', 'weights': 'paper'},
                   'bottom_up_plus': {'prior': 'bottom-up++', 'geco': 'auto'},
                   'small': {'decoder': 'small', 'likelihood': 'mixture', 'geco': 'off', 'recompute': True},
-                  'big': {'decoder': 'big', 'first_iterations': 2, 'iterations': 1}},
+                  'big': {'decoder': 'big', 'first_iterations': 2, 'iterations': 1},
+                  'coarse': {'encoder_stride': 4, 'decoder': 'shuffle', 'decoder_grid': 4}},
         log_prior=own_prior, gradient=True, untrained=('geco.',),
         fields={'image_size': 16, 'slots': 3, 'latent': 8, 'features': 8, 'decoder_channels': 8}),
     'iodine': Small(
@@ -147,7 +148,8 @@ SMALL: dict[str, Small] = {
                 'encoder_channels': (6, 8), 'decoder_channels': (8, 6)},
         remembers_image=True),
     'slot_attention': Small(
-        variants={'small': {}, 'big': {'decoder': 'big'}},
+        variants={'small': {}, 'big': {'decoder': 'big'},
+                  'coarse': {'encoder_stride': 4, 'decoder': 'shuffle', 'decoder_grid': 4}},
         fields={'image_size': 16, 'slots': 3, 'latent': 8, 'features': 8, 'decoder_channels': 8}),
 }
 

@@ -24,12 +24,13 @@ class BroadcastDecoder(nn.Module):
         grid: side of the broadcast grid; image_size must be a multiple.
         anchored: whether latent[..., :2] is a position.
         image_channels: C.
+        bounded: colours through a sigmoid.
     """
 
     def __init__(self, latent: int, image_size: int, channels: int, layers: int, grid: int, anchored: bool,
-                 image_channels: int = 3) -> None:
+                 image_channels: int = 3, bounded: bool = False) -> None:
         super().__init__()
-        self.anchored = anchored
+        self.anchored, self.bounded = anchored, bounded
         self.image_channels = image_channels
         self.upscale = image_size // grid
         self.latent = nn.Linear(latent, channels)
@@ -50,10 +51,10 @@ class BroadcastDecoder(nn.Module):
         self.coordinates: Tensor
         self.pixels: Tensor
 
-    def forward(self, z: Tensor, local: Tensor) -> Scene:
+    def forward(self, z: Tensor, local: Tensor | None = None) -> Scene:
         """Latents [B, K, D] -> scene of [B, K, C, H, W] colours and [B, K, H, W] mask logits.
 
-        `local` [K] is 1 for compact things and 0 for what may fill the image (a background slot).
+        `local` [K] is 1 for compact things, the default, and 0 for what may fill the image (a background slot).
         """
         b, k, _ = z.shape
         relative = self.coordinates
@@ -65,8 +66,9 @@ class BroadcastDecoder(nn.Module):
         if self.falloff is not None:
             distance = (self.pixels - z[..., None, None, :2]).square().sum(-1)
             rate = nn.functional.softplus(self.falloff(z).to(z.dtype))[..., None]
-            logits = logits - rate * local[:, None, None] * distance
-        return Scene(out[:, :, :self.image_channels], logits)
+            logits = logits - (rate if local is None else rate * local[:, None, None]) * distance
+        colours = out[:, :, :self.image_channels]
+        return Scene(colours.sigmoid() if self.bounded else colours, logits)
 
 
 def moments(relative: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from object_centric_ros.models.belief import Scene
 from object_centric_ros.models.broadcast import SpatialBroadcastDecoder
+from object_centric_ros.models.decoder import BroadcastDecoder
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.slots import corner_coordinates
 
@@ -48,14 +49,20 @@ class DeconvolutionDecoder(nn.Module):
         return Scene(colours.sigmoid() if self.bounded else colours, out[:, :, self.image_channels])
 
 
-def slot_decoder(name: str, latent: int, image_size: int, channels: int) -> nn.Module:
+def slot_decoder(name: str, latent: int, image_size: int, channels: int, grid: int = 0) -> nn.Module:
     """One of the decoders that EfficientMORL and its Slot Attention baseline chose from; colours in [0, 1].
 
     Args:
         name: 'iodine' (five convolutions of 3x3 without padding, ELU), 'small' (5x5, 5x5, 5x5, 3x3, each with a padding
-            of 1, ReLU) or 'big' (the deconvolution decoder).
-        channels: width of the hidden convolutions; the papers' are 64, 32 and 64.
+            of 1, ReLU), 'big' (the deconvolution decoder) or 'shuffle' (a soft broadcast over a coarse grid, as PARTS
+            has it, for small images and machines).
+        channels: width of the hidden convolutions; the papers' are 64, 32 and 64 of the first three.
+        grid: side of the grid of 'shuffle', a divisor of the image size.
     """
+    if name == 'shuffle':
+        if grid < 1 or image_size % grid:
+            raise InputError('model.decoder_grid', f'a divisor of image_size = {image_size}', grid)
+        return BroadcastDecoder(latent, image_size, channels, 3, grid, anchored=False, bounded=True)
     if name == 'big':
         return DeconvolutionDecoder(latent, image_size, channels, bounded=True)
     if name == 'iodine':
@@ -63,4 +70,4 @@ def slot_decoder(name: str, latent: int, image_size: int, channels: int) -> nn.M
     if name == 'small':
         return SpatialBroadcastDecoder(latent, image_size, (channels,) * 3, (5, 5, 5, 3), 1, 'project', 'relu',
                                        bounded=True)
-    raise InputError('model.decoder', 'iodine, small or big', name)
+    raise InputError('model.decoder', 'iodine, small, big or shuffle', name)

@@ -93,10 +93,10 @@ class EfficientMORL(CycleModel):
         c = self.config = config
         self.initial_mean = nn.Parameter(torch.zeros(c.latent))
         self.initial_scale = nn.Parameter(torch.ones(c.latent))
-        self.encoder = PixelEncoder(c.image_size, c.features)
+        self.encoder = PixelEncoder(c.image_size, c.features, stride=c.encoder_stride)
         self.layer = StochasticLayer(c.latent, c.features)
         self.prior = ConditionalPrior(c.latent)
-        self.decoder = slot_decoder(c.decoder, c.latent, c.image_size, c.decoder_channels)
+        self.decoder = slot_decoder(c.decoder, c.latent, c.image_size, c.decoder_channels, c.decoder_grid)
         self.refinement = LightRefinement(c.latent)
         self.likelihood: Likelihood = LIKELIHOODS[c.likelihood](c.sigma)
         self.geco: Geco | None = None

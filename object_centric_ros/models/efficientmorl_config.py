@@ -20,14 +20,15 @@ class EfficientMORLConfig(ModelConfig):
         image_size: H = W of the images, pixels; the paper: 96, 64 and 35.
         slots: K while training; free at run time.
         first_iterations, iterations: I at test time, of a first frame and of each later one.
-        latent: D. features: width of the encoder.
+        latent: D. features: width of the encoder; encoder_stride: of its first convolution.
         layers: L, stochastic layers, which share their weights.
         prior: 'bottom-up' (eq. 2) or 'reversed' (section 3.3), either with '++': then refined posteriors are compared
             with the last conditional prior of the chain (as line 26 does with eq. 2's), else with N(0, I).
         likelihood: 'channel_mixture' (the code's mixture), 'composed' (the paper's "Gaussian") or 'mixture'
             (one component for all channels of a pixel); sigma: its standard deviation.
         kl_weight: of all KL terms.
-        decoder: 'iodine', 'small' or 'big' (see `deconvolution.slot_decoder`); decoder_channels: its width.
+        decoder: 'iodine', 'small', 'big' or 'shuffle' (see `deconvolution.slot_decoder`); decoder_channels: its width;
+            decoder_grid: side of the grid that 'shuffle' tiles the latents over, a divisor of image_size.
         recompute: the decoder's activations are computed again in the backward pass, image by image, instead of kept.
         weights: of the losses L^0 .. L^I: 'paper' (eq. 8) or 'released' (the code's: (I + 2 - i + 1) / (I + 1)).
         curriculum_iterations: I while training, one for each phase; curriculum_steps: where the later phases begin.
@@ -44,6 +45,7 @@ class EfficientMORLConfig(ModelConfig):
     iterations: int = 0
     latent: int = 64
     features: int = 64
+    encoder_stride: int = 1
     layers: int = 3
     prior: str = 'reversed++'
     likelihood: str = 'channel_mixture'
@@ -51,6 +53,7 @@ class EfficientMORLConfig(ModelConfig):
     kl_weight: float = 1.0
     decoder: str = 'iodine'
     decoder_channels: int = 64
+    decoder_grid: int = 0
     recompute: bool = False
     weights: str = 'released'
     curriculum_iterations: tuple[int, ...] = (3, 1)
@@ -68,8 +71,8 @@ class EfficientMORLConfig(ModelConfig):
                                     ('geco', self.geco, ('off', 'target', 'auto'))):
             if value not in choices:
                 raise InputError(f'model.{key}', f'one of {list(choices)}', value)
-        if self.layers < 1:
-            raise InputError('model.layers', 'at least 1', self.layers)
+        if min(self.layers, self.encoder_stride) < 1:
+            raise InputError('model.layers, model.encoder_stride', 'at least 1', (self.layers, self.encoder_stride))
         if len(self.curriculum_iterations) != len(self.curriculum_steps) + 1 or min(self.curriculum_iterations) < 0:
             raise InputError('model.curriculum_iterations', 'I >= 0 for a first phase and for each of curriculum_steps',
                              self.curriculum_iterations)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from object_centric_ros.models.belief import Belief, Scene
 from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
 from object_centric_ros.models.deconvolution import slot_decoder
+from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.hierarchy import residual_mlp
 from object_centric_ros.models.scale import softplus_log_std
 from object_centric_ros.models.slots import PixelEncoder, SlotReader
@@ -32,8 +33,10 @@ class SlotAttentionConfig(ModelConfig):
     Attributes:
         first_iterations: rounds of attention on a first frame, and of all frames while training; iterations: on each
             later one.
-        latent: D, size of a slot. features: width of the encoder.
-        decoder: 'iodine', 'small' or 'big' (see `deconvolution.slot_decoder`); decoder_channels: its width.
+        latent: D, size of a slot.
+        features: width of the encoder; encoder_stride: of its first convolution.
+        decoder: 'iodine', 'small', 'big' or 'shuffle' (see `deconvolution.slot_decoder`); decoder_channels: its width;
+            decoder_grid: side of the grid that 'shuffle' tiles the slots over, a divisor of image_size.
     """
 
     name: ClassVar[str] = 'slot_attention'
@@ -41,8 +44,14 @@ class SlotAttentionConfig(ModelConfig):
     iterations: int = 1
     latent: int = 64
     features: int = 64
+    encoder_stride: int = 1
     decoder: str = 'small'
     decoder_channels: int = 32
+    decoder_grid: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoder_stride < 1:
+            raise InputError('model.encoder_stride', 'at least 1', self.encoder_stride)
 
 
 class SlotAttention(CycleModel):
@@ -56,11 +65,11 @@ class SlotAttention(CycleModel):
         c = self.config = config
         self.initial_mean = nn.Parameter(torch.zeros(c.latent))
         self.initial_scale = nn.Parameter(torch.ones(c.latent))
-        self.encoder = PixelEncoder(c.image_size, c.features)
+        self.encoder = PixelEncoder(c.image_size, c.features, stride=c.encoder_stride)
         self.reader = SlotReader(c.latent, c.features)
         self.gru = nn.GRUCell(c.latent, c.latent)
         self.mlp = residual_mlp(c.latent)
-        self.decoder = slot_decoder(c.decoder, c.latent, c.image_size, c.decoder_channels)
+        self.decoder = slot_decoder(c.decoder, c.latent, c.image_size, c.decoder_channels, c.decoder_grid)
 
     def belief(self, slots: Tensor) -> Belief:
         """Slots [B, K, D] as a belief without uncertainty."""

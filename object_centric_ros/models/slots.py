@@ -15,30 +15,33 @@ EPSILON = 1e-8
 
 
 class PixelEncoder(nn.Module):
-    """Convolutions of 5x5 at full resolution, a linear map of four coordinates, layer norm and an MLP for each pixel.
+    """Convolutions of 5x5, a linear map of four coordinates, layer norm and an MLP for each pixel.
 
     Args:
         image_size: H = W of the images, pixels.
         features: F, width of everything.
         layers: number of convolutions.
         image_channels: C.
+        stride: of the first convolution, after which the grid has ceil(H / stride)^2 places.
     """
 
-    def __init__(self, image_size: int, features: int, layers: int = 4, image_channels: int = 3) -> None:
+    def __init__(self, image_size: int, features: int, layers: int = 4, image_channels: int = 3, stride: int = 1
+                 ) -> None:
         super().__init__()
-        self.register_buffer('grid', corner_coordinates(image_size), persistent=False)
+        self.stride = stride
+        self.register_buffer('grid', corner_coordinates(-(-image_size // stride)), persistent=False)
         self.grid: Tensor
         self.convolutions = nn.Sequential()
         for i in range(layers):
-            self.convolutions.append(nn.Conv2d(features if i else image_channels, features, 5, padding=2))
+            self.convolutions.append(nn.Conv2d(features if i else image_channels, features, 5, 1 if i else stride, 2))
             self.convolutions.append(nn.ReLU(inplace=True))
         self.position = nn.Linear(4, features)
         self.norm = nn.LayerNorm(features)
         self.mix = nn.Sequential(nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, features))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image [B, C, H, W] in [-1, 1] -> features [B, H W, F], row by row."""
-        if one_at_a_time(image, self.position.weight):
+        """Image [B, C, H, W] in [-1, 1] -> features [B, N, F] of the grid's places, row by row."""
+        if self.stride == 1 and one_at_a_time(image, self.position.weight):
             layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
             grids = convolve(image, layers, 'relu', behind=True).flatten(2)
             pixels = torch.stack([grid.T.contiguous() for grid in grids])  # torch transposes only matrices fast

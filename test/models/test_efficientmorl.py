@@ -16,6 +16,7 @@ from object_centric_ros.models.efficientmorl import EfficientMORL, EfficientMORL
 from object_centric_ros.models.geco import FLOOR, Geco
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.models.scale import ScaleBelief, softplus_log_std, softplus_scale
+from object_centric_ros.models.slots import PixelEncoder
 from object_centric_ros.presets import load_preset
 
 SMALL = {'image_size': 16, 'slots': 3, 'latent': 8, 'features': 8, 'decoder_channels': 8}
@@ -192,7 +193,8 @@ def test_training_on_sequences_carries_the_belief() -> None:
 
 @pytest.mark.parametrize('changes', [{'prior': 'none'}, {'likelihood': 'none'}, {'weights': 'none'}, {'geco': 'none'},
                                      {'layers': 0}, {'curriculum_steps': (1, 2)}, {'curriculum_iterations': (3, -1)},
-                                     {'decoder': 'none'}, {'decoder': 'big', 'image_size': 40}])
+                                     {'decoder': 'none'}, {'decoder': 'big', 'image_size': 40},
+                                     {'decoder': 'shuffle', 'decoder_grid': 5}, {'encoder_stride': 0}])
 def test_impossible_choices_are_refused(changes: dict) -> None:
     with pytest.raises(InputError):
         build(**changes)
@@ -206,10 +208,21 @@ def test_presets(preset: str, parameters: int) -> None:
 
 
 def test_decoders_take_any_size_they_can_make() -> None:
-    for name, size in (('iodine', 35), ('small', 35), ('big', 48)):
-        scene = slot_decoder(name, 4, size, 6)(torch.randn(2, 3, 4))
+    for name, size in (('iodine', 35), ('small', 35), ('big', 48), ('shuffle', 35)):
+        scene = slot_decoder(name, 4, size, 6, grid=7)(torch.randn(2, 3, 4))
         assert scene.colours.shape == (2, 3, 3, size, size) and scene.mask_logits.shape == (2, 3, size, size)
         assert scene.colours.min() >= 0 and scene.colours.max() <= 1
+
+
+def test_a_coarse_grid_keeps_places() -> None:
+    """With a stride, features are on a grid of ceil(H / stride), row by row, and see their own place alone."""
+    torch.manual_seed(0)
+    encoder = PixelEncoder(11, 6, layers=1, stride=5)
+    image = torch.zeros(1, 3, 11, 11)
+    image[:, :, 10, 5] = 1
+    with torch.no_grad():
+        changed = (encoder(image) != encoder(torch.zeros_like(image))).any(2)[0]
+    assert encoder(image).shape == (1, 9, 6) and changed.nonzero().flatten().tolist() == [7]
 
 
 def discs(frames: int, seed: int, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
