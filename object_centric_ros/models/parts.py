@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from object_centric_ros.models.attention import TopDownAttention
 from object_centric_ros.models.belief import Belief, Scene, gaussian_kl, gaussian_kl_between
@@ -224,20 +225,19 @@ class Parts(CycleModel):
         belief = self.refine(belief, image, None, None, features, feedback=False)
         with torch.no_grad():
             background = self.decoder(belief.mean[:, :1], self.local(belief.mean[:, :1])).colours[:, 0]
-            where = self._seeds(image, background, belief)
-        return place_parked(belief, where)
+        return self._placed(belief, image, background)
 
     def complete(self, belief: Belief, image: Tensor) -> Belief:
         """Put parked slots on what the decoded belief leaves unexplained (anchored models; others return as is)."""
         if not self.parks:
             return belief
         with torch.no_grad():
-            where = self._seeds(image, self.decode(belief.mean).image, belief)
-        return place_parked(belief, where)
+            explained = self.decode(belief.mean).image
+        return self._placed(belief, image, explained)
 
-    def _seeds(self, image: Tensor, explained: Tensor, belief: Belief) -> Tensor:
-        c = self.config
-        return seed_positions(image, explained, belief.mean.shape[1] - 1, c.seed_threshold, c.seed_reach)
+    def _placed(self, belief: Belief, image: Tensor, explained: Tensor) -> Belief:
+        slots, c = belief.mean.shape[1] - 1, self.config
+        return place_parked(belief, seed_positions(image, explained, slots, c.seed_threshold, c.seed_reach))
 
     def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None,
               action: Tensor | None = None, generator: torch.Generator | None = None, feedback: bool = True) -> Belief:
@@ -292,11 +292,11 @@ class Parts(CycleModel):
             losses += [e.loss for e in scored]
             with torch.no_grad():
                 if t:
-                    terms[f'predicted_mse_{t}'] = _mse(scored[0].scene, image).mean().item()
+                    terms[f'predicted_mse_{t}'] = mse_loss(scored[0].scene.image, image).item()
                 if t < observed:
                     last = scored[-1]
                     terms |= {'nll': -last.log_likelihood.mean().item(), 'kl': last.kl.sum(1).mean().item(),
-                              'mse': _mse(last.scene, image).mean().item()}
+                              'mse': mse_loss(last.scene.image, image).item()}
         return torch.stack(losses).mean(), terms
 
     def episode_loss(self, images: Tensor, actions: Tensor | None, step: int, generator: torch.Generator
@@ -308,23 +308,3 @@ class Parts(CycleModel):
         if frames:
             images, actions = images[:, :frames], None if actions is None else actions[:, :frames]
         return self.sequence_loss(images, actions, generator, self.config.burn_in or images.shape[1])
-
-    @torch.no_grad()
-    def unroll_static(self, image: Tensor, steps: int, generator: torch.Generator) -> tuple[Belief, Tensor, Tensor]:
-        """Filter one image [B, 3, H, W] again and again, with actions of zero (section 5.1).
-
-        Returns:
-            the last belief, and the KL (nats) and the mean squared error after each step [steps, B].
-        """
-        belief, kls, errors = self.infer(image, generator=generator), [], []
-        for t in range(steps):
-            if t:
-                belief = self.infer(image, self.predict(belief), generator=generator)
-            scene = self.scene(belief)
-            kls.append(self.loss(belief, scene, image)[2].sum(1))
-            errors.append(_mse(scene, image))
-        return belief, torch.stack(kls), torch.stack(errors)
-
-
-def _mse(scene: Scene, image: Tensor) -> Tensor:
-    return (scene.image - image).square().mean((1, 2, 3))

@@ -11,6 +11,7 @@ from small_models import action_for, pictures, small, warm
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.parts import Parts, PartsBelief, PartsConfig
 from object_centric_ros.models.registry import build_model
+from object_centric_ros.models.unroll import unroll_static
 from object_centric_ros.presets import load_preset
 
 TABLE_2 = {  # slot attention, fixed prior, actions, transformer + LSTM
@@ -208,7 +209,7 @@ def test_truncation_stops_gradients() -> None:
 @pytest.mark.parametrize('variant', ['paper', 'predicted_prior'])
 def test_static_unroll(variant: str) -> None:
     model = parts(variant)
-    belief, kl, mse = model.unroll_static(pictures(model, 2), 5, seeded())
+    belief, kl, mse = unroll_static(model, pictures(model, 2), 5, seeded())
     assert kl.shape == mse.shape == (5, 2) and torch.isfinite(kl).all() and (mse > 0).all()
     by_hand = model.infer(pictures(model, 2), generator=(same := seeded()))
     for _ in range(4):
