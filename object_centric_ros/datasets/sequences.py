@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -107,9 +108,20 @@ class _Batches:
             yield [(int(order[i]), earlier + i) for i in range(first, first + self.batch)]
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; the one that reads the batches decides what it means."""
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C, and SIGTERM from anybody but the process that reads the batches, are for that process to answer.
+
+    A terminal, a scheduler or `kill -- -PGID` send them to all processes at once.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class SequenceLoader:
@@ -139,7 +151,7 @@ class SequenceLoader:
         self._batches = _Batches(len(sequences), batch, shuffle, seed, rank, ranks)
         self._loader: DataLoader[Item] = DataLoader(cast('Dataset[Item]', sequences), batch_sampler=self._batches,
                                                     num_workers=workers, persistent_workers=workers > 0,
-                                                    worker_init_fn=_leave_interrupts)
+                                                    worker_init_fn=_leave_signals)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -69,7 +69,7 @@ def test_every_model_resumes_exactly(name: str, variant: str, tmp_path: Path) ->
     assert begun + take_steps(again, 2) == expected
 
 
-@pytest.mark.parametrize('sent', [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize('sent', [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_killed_process_goes_on_from_the_last_checkpoint(sent: signal.Signals, tmp_path: Path) -> None:
     files = [str(write_episodes(tmp_path / f'{seed}.h5', seed)) for seed in (0, 1)]
     stage = (Stage('frames', steps=400, batch=2, warmup=1, decay='none'),)
