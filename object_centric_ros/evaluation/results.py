@@ -122,10 +122,13 @@ def setting(values: dict[str, Any], runs: int) -> str:
         cpu = f' ({record["cpu_minutes"]} CPU min)' if 'cpu_minutes' in record else ''
         words.append(f'trained on {record.get("episodes", "?"):,} episodes, {record["steps"]:,} steps, '
                      f'{record.get("minutes", "?")} min{cpu}, {record.get("device", "?")}')
-    if data:
-        words.append(f'{data.get("episodes", "?")} test episodes (seed {data.get("seed", "none")})')
-    if settings:
-        words.append(f'K = {settings.get("slots", "?")}, seeds {settings.get("seeds", "?")}')
+    k = f'K = {settings.get("slots", "?")}'
+    seeds = settings.get('seeds', '?')
+    if values.get('kind') == 'benchmark':
+        words.append(f'{data.get("episodes", "?")} goals, {k}, seed{"" if isinstance(seeds, int) else "s"} {seeds}')
+    elif data:
+        drawn = f' (seed {data["seed"]})' if 'seed' in data else ''
+        words += [f'{data.get("episodes", "?")} test episodes{drawn}', *([f'{k}, seeds {seeds}'] if settings else [])]
     return '; '.join([*words, f'{runs} run{"s" if runs > 1 else ""}'])
 
 

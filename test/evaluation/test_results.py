@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from object_centric_ros.cli import main
-from object_centric_ros.evaluation.results import find, read_measurements
+from object_centric_ros.evaluation.results import find, read_measurements, setting
 from object_centric_ros.evaluation.results_rows import ROWS, Row
 
 
@@ -34,6 +34,12 @@ def test_rows_find_their_runs(tmp_path: Path) -> None:
     for missing in ('', 'rnem_balls:ari_f', 'rnem_balls_4:mse', 'rnem_balls_4:ari_f/rnem_balls_4x:ari_f'):
         none = find(Row('p', 't', 'w', '', missing), measured)
         assert not none.runs and math.isnan(none.value)
+
+
+def test_benchmarks_are_said_with_their_goals_and_seeds() -> None:
+    values = {'kind': 'benchmark', 'data': {'episodes': 50}, 'metrics': {}}
+    said = [setting(values | {'settings': {'slots': 'blocks + 2', 'seeds': seeds}}, 1) for seeds in ('3000 to 3049', 0)]
+    assert said == ['50 goals, K = blocks + 2, seeds 3000 to 3049; 1 run', '50 goals, K = blocks + 2, seed 0; 1 run']
 
 
 def test_page_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
