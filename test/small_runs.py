@@ -10,12 +10,13 @@ import numpy as np
 from small_models import SMALL, small
 
 from object_centric_ros.datasets.episodes import write_part
+from object_centric_ros.datasets.held_out import Episodes
 from object_centric_ros.datasets.layout import TABLETOP
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.cycle import ModelConfig
 from object_centric_ros.models.parts import PartsConfig
 from object_centric_ros.models.registry import build_model
-from object_centric_ros.training.data import Episodes, TrainingFiles
+from object_centric_ros.training.data import TrainingFiles
 from object_centric_ros.training.settings import Stage, TrainingConfig
 from object_centric_ros.training.trainer import Trainer
 

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from object_centric_ros.datasets.held_out import Episodes
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.metrics import object_ious
 from object_centric_ros.evaluation.validate import batches
 from object_centric_ros.models.cycle import CycleModel
-from object_centric_ros.training.data import Episodes
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 
+from object_centric_ros.datasets.held_out import GENERATOR_FACTS, Episodes
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.disentangle import activeness, dci, things
 from object_centric_ros.evaluation.tables import Spread, mean_of_seeds, seed_means, text_table, write_scores
@@ -17,7 +18,6 @@ from object_centric_ros.evaluation.validate import Values, batches, episode_metr
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.tracking.settings import TrackerConfig
 from object_centric_ros.tracking.tracker import choose_device, load_weights
-from object_centric_ros.training.data import GENERATOR_FACTS, Episodes
 
 NAMES = {'ari_f_first': 'foreground ARI, first frame', 'ari_f': 'foreground ARI, later frames',
          'ari_f_last': 'foreground ARI, last frame', 'ari_first': 'ARI, first frame', 'ari': 'ARI, later frames',

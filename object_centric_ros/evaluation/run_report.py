@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from object_centric_ros.datasets.held_out import Episodes, as_image
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.charts import Series, line_chart
 from object_centric_ros.evaluation.pictures import data_url
@@ -27,7 +28,6 @@ from object_centric_ros.evaluation.slot_pictures import (
 from object_centric_ros.models.checkpoint import load_model
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.tracking.settings import TrackerConfig
-from object_centric_ros.training.data import Episodes, as_image
 from object_centric_ros.training.runlog import read_log
 
 COLOURS = ('#3778c2', '#e08a2e', '#1f8a5b', '#c23b32', '#7a52b3', '#5b6877')

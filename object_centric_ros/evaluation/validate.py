@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from object_centric_ros.datasets.held_out import Episodes, as_image
 from object_centric_ros.evaluation.metrics import (
     adjusted_mutual_information,
     adjusted_rand_index,
@@ -18,7 +19,6 @@ from object_centric_ros.evaluation.metrics import (
 )
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.rnem import RNEM
-from object_centric_ros.training.data import Episodes, as_image
 
 Values = dict[str, np.ndarray]
 SEGMENTATION: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

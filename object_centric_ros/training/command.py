@@ -11,9 +11,10 @@ import sys
 import torch
 
 from object_centric_ros.config import load_yaml
+from object_centric_ros.datasets.held_out import Episodes
 from object_centric_ros.errors import InputError
 from object_centric_ros.models.registry import build_model
-from object_centric_ros.training.data import Episodes, TrainingFiles
+from object_centric_ros.training.data import TrainingFiles
 from object_centric_ros.training.processes import Processes
 from object_centric_ros.training.settings import TrainingConfig
 from object_centric_ros.training.trainer import Trainer

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
+from object_centric_ros.datasets.held_out import as_image
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.parts import Parts
-from object_centric_ros.training.data import TrainingFiles, as_image
+from object_centric_ros.training.data import TrainingFiles
 from object_centric_ros.training.objectives import Pairs
 
 

@@ -9,13 +9,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from object_centric_ros.datasets.held_out import as_colour
 from object_centric_ros.datasets.sequences import Item
 from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.cycle import CycleModel, ModelConfig, Terms, gaussian_noise
 from object_centric_ros.models.initial import PARKED, parked
 from object_centric_ros.models.likelihood import LIKELIHOODS
 from object_centric_ros.models.parts import Parts, PartsConfig
-from object_centric_ros.training.data import as_colour, film, single_images
+from object_centric_ros.training.data import film, single_images
 from object_centric_ros.training.settings import Stage
 
 Pairs = tuple[Belief, Belief, Tensor]
@@ -42,11 +43,12 @@ class Draw:
 
 
 def override(model: CycleModel, config: ModelConfig, stage: Stage | None) -> None:
-    """A stage's likelihood and KL weight for PARTS; None puts back what the configuration says."""
+    """A stage's number of slots, and likelihood and KL weight for PARTS; None puts back the configuration's."""
+    model.config = replace(model.config, slots=stage.slots if stage and stage.slots else config.slots)
     if isinstance(model, Parts) and isinstance(config, PartsConfig):
         likelihood, beta = (stage.likelihood, stage.beta) if stage else ('', -1.0)
         model.likelihood = LIKELIHOODS[likelihood or config.likelihood](config.sigma)
-        model.config = replace(config, beta=beta) if beta >= 0 else config
+        model.config = replace(model.config, beta=beta if beta >= 0 else config.beta)
 
 
 def stage_loss(model: CycleModel, stage: Stage, draw: Draw, autocast: torch.autocast, pairs: Pairs | None = None

@@ -43,6 +43,8 @@ class Stage:
         episodes: how many episodes the dynamics stage infers beliefs of.
         likelihood: overrides the model's for this stage ('composed' or 'mixture'); empty = the model's.
         beta: overrides the model's KL weight; negative = the model's.
+        slots: overrides the model's K; 0 = the model's. With one slot a model of slots that compete learns to draw
+            first.
     """
 
     objective: str
@@ -59,6 +61,7 @@ class Stage:
     episodes: int = 2000
     likelihood: str = ''
     beta: float = -1.0
+    slots: int = 0
     steps: int = 0
     accumulate: int = 1
     decay: str = 'linear'
@@ -71,9 +74,9 @@ class Stage:
             if getattr(self, key) not in choices:
                 raise InputError(f'stage.{key}', f'one of {list(choices)}', getattr(self, key))
         if min(self.batch, self.warmup, self.horizon, self.accumulate, self.stride) < 1 or \
-                min(self.share, self.lr) <= 0 or min(self.half_life, self.steps, self.patience) < 0:
+                min(self.share, self.lr) <= 0 or min(self.half_life, self.steps, self.patience, self.slots) < 0:
             raise InputError('stage', 'batch, warmup, horizon, accumulate, stride >= 1; share, lr > 0; half_life, '
-                             'steps, patience >= 0', self)
+                             'steps, patience, slots >= 0', self)
         if self.plateau and (self.plateau <= 1 or not self.patience):
             raise InputError('stage.plateau', 'more than 1, with a patience', (self.plateau, self.patience))
         if self.patience and self.objective == 'dynamics':

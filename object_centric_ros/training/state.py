@@ -9,11 +9,20 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from object_centric_ros.errors import InputError
+
+NOISE, CHOICES, HELD_OUT, BELIEFS = range(4)
+"""Streams of random numbers."""
+
+
+def stream_seed(seed: int, stream: int, *numbers: int) -> int:
+    """The seed of a run's random numbers for one purpose, at one step."""
+    return int(np.random.SeedSequence((seed, stream, *numbers)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def save_state(path: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate
 
-from object_centric_ros import __version__
-from object_centric_ros.config import to_mapping
+from object_centric_ros.datasets.held_out import Episodes, as_image
 from object_centric_ros.datasets.sequences import Item, SequenceLoader
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.validate import validate
@@ -23,19 +20,19 @@ from object_centric_ros.models.checkpoint import load_model, save_model
 from object_centric_ros.models.cycle import Terms
 from object_centric_ros.models.parts import Parts
 from object_centric_ros.models.registry import build_model
-from object_centric_ros.training.data import Episodes, TrainingFiles, as_image, endless
+from object_centric_ros.training.data import TrainingFiles, endless
+from object_centric_ros.training.held_out_loss import held_out_loss
 from object_centric_ros.training.inferred import inferred_pairs
 from object_centric_ros.training.objectives import Draw, Pairs, override, stage_loss
 from object_centric_ros.training.processes import Processes
+from object_centric_ros.training.record import run_record
 from object_centric_ros.training.runlog import RunLog, slot_rows
 from object_centric_ros.training.settings import Stage, TrainingConfig
-from object_centric_ros.training.state import load_state, save_state
+from object_centric_ros.training.state import BELIEFS, CHOICES, NOISE, load_state, save_state, stream_seed
 from object_centric_ros.training.watch import Diverged, StepClock, Watch, not_finite
 
 OPTIMISERS: dict[str, Any] = {'adam': torch.optim.Adam, 'rmsprop': torch.optim.RMSprop}
 LOG_EVERY = 50
-NOISE, CHOICES, HELD_OUT, BELIEFS = range(4)
-"""Streams of random numbers."""
 
 
 class Trainer:
@@ -96,7 +93,7 @@ class Trainer:
         return OPTIMISERS[self.config.optimiser]((p for p in self.model.parameters() if p.requires_grad), lr=1e-4)
 
     def _seed(self, stream: int, *numbers: int) -> int:
-        return int(np.random.SeedSequence((self.config.seed, stream, *numbers)).generate_state(1, np.uint64)[0] >> 1)
+        return stream_seed(self.config.seed, stream, *numbers)
 
     def run(self) -> dict[str, float]:
         """Train to the end of the last stage; returns the last validation, or nothing after `stop` was set."""
@@ -277,41 +274,20 @@ class Trainer:
         best, ended = self.watch.validated(loss, stage.patience, stage.plateau)
         self._log({'loss': loss, 'best': self.watch.best}, 'held_out')
         if best and self.processes.first:
-            save_model(self.best_path, self.model, self.record({'held_out_loss': loss}))
+            self._save_model(self.best_path, self.record({'held_out_loss': loss}))
         self.processes.gather(None)  # now the file is there for all
         if ended:
             self.model.load_state_dict(load_model(self.best_path)[0].state_dict())
         return ended
 
     def held_out_loss(self, stage: Stage) -> float:
-        """The objective of a stage on the first windows of held-out episodes, with the same noise each time."""
+        """The objective of a stage on held-out episodes, with the same noise each time."""
         files = TrainingFiles([self.held_out.store.path], self.data.action_format, self.data.height)
-        single = stage.objective == 'frames'
-        clips = files.clips(1 if single else stage.horizon, stage.stride, False, not single)
-        windows = range(0, len(clips), len(clips) // len(files))[:self.config.validation_episodes]
-        self.model.eval()
-        losses, weights = [], []
-        for begin in range(0, len(windows), stage.batch):
-            items = [clips[window, 0] for window in windows[begin:begin + stage.batch]]
-            generator = torch.Generator(self.device).manual_seed(self._seed(HELD_OUT, begin))
-            rng = np.random.default_rng(self._seed(HELD_OUT, begin))
-            draw = Draw(default_collate(items), self.progress['steps'], rng, generator)
-            losses.append(stage_loss(self.model, stage, draw, self.autocast)[0].item())
-            weights.append(len(items))
-        return float(np.average(losses, weights=weights))
+        return held_out_loss(self.model, stage, files, self.config, self.progress['steps'], self.autocast)
 
     def record(self, result: dict[str, float] | None = None) -> dict[str, Any]:
         """How these weights came to be; written into the model file and beside it."""
-        camera = next((store.camera for store in self.data.stores if 'camera' in store.meta), None)
-        return {'version': __version__, 'training': to_mapping(self.config), 'steps': self.progress['steps'],
-                'stage': self.progress['stage'], 'minutes': round(self.progress['seconds'] / 60, 1),
-                'cpu_minutes': round(self.progress['cpu_seconds'] / 60, 1), 'device': self._device_name(),
-                'processes': self.processes.count, 'threads': torch.get_num_threads(), 'torch': torch.__version__,
-                'episodes': len(self.data), 'data': self.data.facts, 'validation': result or {}
-                } | ({'camera': camera.to_dict()} if camera else {})
-
-    def _device_name(self) -> str:
-        return torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else f'CPU {platform.machine()}'
+        return run_record(self.config, self.progress, self.data, self.device, self.processes.count, result or {})
 
     def _save(self, result: dict[str, float] | None = None) -> None:
         """Keep the run as it is, unless the last losses are out of bounds."""
@@ -320,6 +296,12 @@ class Trainer:
         self.progress |= {'watch': self.watch.state(), 'loader': self.loader.state_dict() if self.loader else None}
         save_state(self.state_path, self.model, self.optimiser, self.progress)
         record = self.record(result)
-        save_model(os.path.join(self.folder, 'model.safetensors'), self.model, record)
+        self._save_model(os.path.join(self.folder, 'model.safetensors'), record)
         with open(os.path.join(self.folder, 'model.json'), 'w', encoding='utf-8') as f:
             json.dump(record, f, indent=1)
+
+    def _save_model(self, path: str, record: dict[str, Any]) -> None:
+        """The weights with the model's own configuration, whatever the stage overrides."""
+        of_stage, self.model.config = self.model.config, self.config.model
+        save_model(path, self.model, record)
+        self.model.config = of_stage

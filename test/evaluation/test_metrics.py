@@ -13,6 +13,7 @@ from small_models import pictures, small
 from torch.nn import functional
 
 from object_centric_ros.datasets.episodes import write_part
+from object_centric_ros.datasets.held_out import Episodes
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.disentangle import activeness, dci, importance_scores, quantised, things
 from object_centric_ros.evaluation.metrics import (
@@ -26,7 +27,6 @@ from object_centric_ros.evaluation.metrics import (
     object_ious,
     persistence,
 )
-from object_centric_ros.training.data import Episodes
 
 
 def labellings() -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from small_runs import write_episodes
 
+from object_centric_ros.datasets.held_out import Episodes, as_image, dense_field
 from object_centric_ros.datasets.sequences import SequenceLoader
 from object_centric_ros.errors import InputError
-from object_centric_ros.training.data import Episodes, TrainingFiles, as_image, dense_field, film, single_images
+from object_centric_ros.training.data import TrainingFiles, film, single_images
 
 
 @pytest.fixture

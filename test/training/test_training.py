@@ -69,6 +69,23 @@ def test_every_model_learns(name: str, variant: str, tmp_path: Path) -> None:
     assert model.config == run.config.model and record['steps'] == 15 and np.isfinite(record['validation']['mse_first'])
 
 
+def test_a_stage_with_fewer_slots(tmp_path: Path) -> None:
+    """R-NEM learns to draw with one slot first; what is saved on the way has the slots of the configuration."""
+    run = paper_run(tmp_path, 'rnem', next(iter(SMALL['rnem'].variants)))
+    stages = (replace(run.config.stages[0], slots=1), run.config.stages[0])
+    run = make_run(tmp_path, 'two', run.config.model, stages)
+    with pytest.raises(InputError, match='slots'):
+        replace(stages[0], slots=-1)
+    given: list[int] = []
+    rows = run._item
+    run._item = lambda stage: (given.append(run.model.start(1).mean.shape[1]), rows(stage))[1]  # type: ignore
+    run._open(stages[0])
+    take_steps(run, 1)
+    run._save()
+    kept = load_model(tmp_path / 'two' / 'model.safetensors')[0].config.slots
+    assert run.run() and given[0] == 1 and given[-1] == kept == run.config.model.slots > 1
+
+
 def test_curricula_follow_the_steps_of_the_run(tmp_path: Path) -> None:
     """Temperature, refinements, GECO and horizon of the papers see the optimisation steps."""
     def terms(name: str, variant: str, steps: int, **fields: object) -> dict[str, float]:
