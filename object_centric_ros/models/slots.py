@@ -1,4 +1,4 @@
-"""What Slot Attention gave to others: an encoder that keeps every pixel, and slots that compete for its features.
+"""What Slot Attention gave to others: an encoder of pixels, and slots that compete for its features.
 
 Locatello et al. 2020, sections 2.1 and 2.2, with the sizes that EfficientMORL took over.
 """
