@@ -1,5 +1,5 @@
-"""The command `object-centric benchmark`: OP3's planning benchmarks with its authors' weights on our block worlds, and
-goals on the tabletop with the shipped ones."""
+"""The command `object-centric benchmark`: OP3's planning benchmarks with its authors' weights on our block worlds,
+goals on the tabletop with the shipped ones, and OBAI's sprites."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from object_centric_ros.evaluation.benchmark_goals import file_tasks, tower_task
 from object_centric_ros.evaluation.benchmark_pick_place import Settings, build
 from object_centric_ros.evaluation.benchmark_run import Job, Result, run_jobs, table
 from object_centric_ros.evaluation.benchmark_speed import HEADER, pick_place_speed, stack_speed
+from object_centric_ros.evaluation.benchmark_sprites import (
+    SpritesTask,
+    sprites_jobs,
+    sprites_table,
+    sprites_work,
+    write_sprites,
+)
 from object_centric_ros.evaluation.benchmark_stack import build_stack, stack_goals, stack_settings
 from object_centric_ros.evaluation.benchmark_tables import pick_place_table, stack_table, write_measurements
 from object_centric_ros.evaluation.benchmark_tabletop import tabletop_jobs, tabletop_table, tabletop_work
@@ -27,6 +34,7 @@ from object_centric_ros.planning.blocks_picks import MODES
 from object_centric_ros.planning.blocks_stack import ORDERS
 from object_centric_ros.planning.cem import METHODS
 from object_centric_ros.planning.costs import COSTS
+from object_centric_ros.planning.preferences import PLANNERS
 from object_centric_ros.simulation.blocks_pick_place import PickPlaceWorld
 
 WEIGHTS = {'pick-place': ('op3_released_pick_place', 'pick_place_curriculum.safetensors'),
@@ -63,6 +71,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tabletop.add_argument('--moved', type=int, nargs='+', default=[2, 3, 4], help='blocks that change place')
     tabletop.add_argument('--blocks', type=int, default=4, help='blocks on the table (default: 4)')
     tabletop.add_argument('--stack', type=int, default=2, help='height of a tower in the goal: 0, 2 or 3 (default: 2)')
+    sprites = kinds.add_parser('sprites', help='all sprites to a goal position (OBAI 3.3)',
+                               description='Push all sprites of a scene to a place that example pictures show.')
+    _common(sprites)
+    sprites.add_argument('--checkpoint', required=True, help='model file of an OBAI with action fields')
+    sprites.add_argument('--planners', nargs='+', choices=PLANNERS, default=list(PLANNERS), help='(default: both)')
+    sprites.add_argument('--modes', nargs='+', choices=('step', 'whole'), default=['step', 'whole'],
+                         help='look and plan anew after each action, or carry out one plan (default: both)')
+    sprites.add_argument('--goal', type=float, nargs=2, default=(0.0, 0.0), metavar=('U', 'V'),
+                         help='place in the image, edges at -1 and 1 (default: the middle)')
+    sprites.add_argument('--actions', type=int, default=4, help='of a scene (default: 4)')
+    sprites.add_argument('--examples', type=int, default=500, help='pictures that show the goal (default: 500)')
+    sprites.add_argument('--moving', action='store_true', help='sprites move at first (default: they rest)')
+    sprites.add_argument('--json', metavar='DIR', help='write the measurements there, one file for each setting')
     speed = kinds.add_parser('plan-speed', help='time and memory of plans', description='Time and memory of plans.')
     speed.add_argument('--data', help='folder with op3/ (default: $OBJECT_CENTRIC_DATA, or shared/data)')
     speed.add_argument('--repeats', type=int, default=3, help='calls of each (default: 3)')
@@ -102,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.out)
     if args.benchmark == 'tabletop':
         return run_tabletop(args, folder)
+    if args.benchmark == 'sprites':
+        return run_sprites(args, folder)
     data = str(data_folder(args.data))
     stack = args.benchmark == 'stack'
     jobs = stack_jobs(args, data) if stack else pick_place_jobs(args, data)
@@ -122,6 +145,21 @@ def run_tabletop(args: argparse.Namespace, folder: Path) -> int:
     print(f'\n{len(records)} goals, {before} of them from an earlier call; seed {args.seed}\n')
     print(tabletop_table(records))
     print(f'\npictures (start, goal, result): {folder / "pictures"}')
+    return 0
+
+
+def run_sprites(args: argparse.Namespace, folder: Path) -> int:
+    """Run what is left, and print the table."""
+    tasks = [SpritesTask(tuple(args.goal), examples=args.examples, actions=args.actions, moving=args.moving,
+                         replan=mode == 'step', planner=planner) for planner in args.planners for mode in args.modes]
+    jobs = sprites_jobs(args.checkpoint, tasks, args.episodes or 50, args.seed, args.label)
+    records, before = run_jobs(jobs, sprites_work, folder, args.workers)
+    print(f'\n{len(records)} runs, {before} of them from an earlier call; seed {args.seed}; mean distance of sprites '
+          'to the goal, standard error over scenes\n')
+    print(sprites_table(records))
+    if args.json:
+        print('\nwritten: ' + ', '.join(str(f) for f in write_sprites(records, Path(args.json))))
+    print(f'\npictures (start, imagined after one action, after each action): {folder / "pictures"}')
     return 0
 
 

@@ -40,6 +40,7 @@ from object_centric_ros.models.cycle import CycleModel, Terms, gaussian_noise
 from object_centric_ros.models.errors import InputError
 from object_centric_ros.models.generalised import LinearDynamics, Transition, expected_kl
 from object_centric_ros.models.likelihood import GaussianMixture
+from object_centric_ros.models.obai_anchored import AnchoredDecoder, Glimpse, seeds
 from object_centric_ros.models.obai_belief import Look, join
 from object_centric_ros.models.obai_belief import OBAIBelief as OBAIBelief
 from object_centric_ros.models.obai_config import OBAIConfig
@@ -59,19 +60,26 @@ class OBAI(CycleModel):
         c = self.config = config
         self.plans = c.action_size > 0
         self.action_format = 'field' if c.action_size else 'none'
-        self.initial_mean = nn.Parameter(0.1 * torch.randn(2 * c.latent))
-        self.initial_scale = nn.Parameter(softplus_scale(torch.ones(2 * c.latent)))
+        kinds = (2,) if c.background_slot else ()  # the background's slot starts from a lambda_0 of its own
+        self.initial_mean = nn.Parameter(0.1 * torch.randn(*kinds, 2 * c.latent))
+        std = torch.full((*kinds, 2 * c.latent), 0.3 if c.anchored else 1.0)
+        self.initial_scale = nn.Parameter(softplus_scale(std))
         reads = c.latent * (2 if c.decoder_reads == 'belief' else 1)
-        self.decoder = SpatialBroadcastDecoder(reads, c.image_size, c.decoder_channels)
+        self.decoder: nn.Module = SpatialBroadcastDecoder(reads, c.image_size, c.decoder_channels) if not c.anchored \
+            else AnchoredDecoder(reads, c.image_size, c.decoder_channels, c.decoder_grid)
+        self.glimpse = Glimpse(c.glimpse, c.glimpse_size) if c.anchored else None
         self.likelihood = GaussianMixture(c.sigma_image)
         self.dynamics = LinearDynamics(c.latent, c.action_size, c.sigma_state)
         self.feedback = ImageFeedback(c.image_size, leave_one_out=False)
         self.norms = nn.ModuleList(StandardNorm(2 * c.latent, False, 1e-5) for _ in range(2))
         self.refiner = RefinementNetwork(self.feedback.channels, 8 * c.latent, (4 * c.latent,), c.refine_channels,
-                                         stride=2, padding='valid', image_size=c.image_size, pool='flatten',
+                                         stride=2, padding='valid', pool='flatten',
+                                         image_size=c.glimpse_size if c.anchored else c.image_size,
                                          hidden=c.refine_hidden, memory=c.refine_size, additive=True)
         self.action_refiner = RefinementNetwork(0, 5 * c.action_size, (2 * c.action_size,), (), memory=c.action_hidden,
                                                 additive=True) if c.action_size else None
+        if c.anchored and self.refiner.layer:  # windows show colours at once; that need not wait for the gradients'
+            self.refiner.layer.reset_parameters()
         # First updates are small: as sigma_s is, a step of 1 that the dynamics do not foresee costs 50 nats a feature.
         heads = [self.refiner.heads] if self.action_refiner is None else [self.refiner.heads, self.action_refiner.heads]
         for parameter in (p for head in heads for p in head.parameters()):
@@ -80,8 +88,30 @@ class OBAI(CycleModel):
     def start(self, batch: int, slots: int | None = None, generator: torch.Generator | None = None) -> OBAIBelief:
         """lambda_0, the same for all slots, under the prior N(0, 1) (section 2.3). Sampling tells the slots apart."""
         k = slots or self.config.slots
-        mean, scale = (p.expand(batch, k, -1) for p in (self.initial_mean, self.initial_scale))
+        kind = [0, *[1] * (k - 1)] if self.config.background_slot else ...
+        mean, scale = (p[kind].expand(batch, k, -1) for p in (self.initial_mean, self.initial_scale))
         return self._first(mean, scale, mean.new_zeros(batch, k, 2 * self.config.refine_size))
+
+    def first(self, image: Tensor, generator: torch.Generator | None = None, slots: int | None = None) -> OBAIBelief:
+        """The belief before a first frame [B, 3, H, W]; anchored, with its slots put in place."""
+        belief = self.start(len(image), slots, generator)
+        if not self.config.anchored:
+            return belief
+        background = belief.map(lambda x: x[:, :1])
+        background = self.refine(background, image, None, self.noise(background, generator))
+        with torch.no_grad():
+            where = seeds(image, self.scene(background).image, belief.mean.shape[1] - 1, self.config.seed_reach)
+        theirs = background.tensors()
+        belief = replace(belief, **{k: torch.cat([theirs[k], v[:, 1:]], 1) for k, v in belief.tensors().items()})
+        mean = torch.cat([where.to(belief.mean.dtype), belief.mean[:, 1:, 2:]], -1)
+        return replace(belief, mean=torch.cat([belief.mean[:, :1], mean], 1))
+
+    def infer(self, image: Tensor, belief: Belief | None = None, iterations: int | None = None,
+              action: Tensor | None = None, generator: torch.Generator | None = None) -> Belief:
+        """Belief of a first frame (belief None), from `first` on, or of a later one from the guess of it."""
+        if belief is None:
+            belief, iterations = self.first(image, generator), iterations or self.config.first_iterations
+        return super().infer(image, belief, iterations, action, generator)
 
     def restore(self, mean: Tensor, std: Tensor, memory: Tensor) -> OBAIBelief:
         """The belief from mean, std [B, K, 2L] and memory, as if it were of a first frame."""
@@ -130,6 +160,10 @@ class OBAI(CycleModel):
         """Latents [B, K, Z] -> scene (eq. 1-2)."""
         return self.decoder(z)
 
+    def decode_things(self, z: Tensor) -> Scene:
+        """Latents [B, K', Z] of slots of things -> their scene."""
+        return self.decoder(z, things=True) if self.config.anchored else self.decoder(z)
+
     def prior(self, belief: OBAIBelief) -> tuple[Transition, Tensor]:
         """p(s_t, s'_t | past, action) with the mean action, and the variance of its mean (eq. 5-6)."""
         mean = self.dynamics.pushed(belief.prior_mean, belief.acted * belief.action_mean)
@@ -147,7 +181,8 @@ class OBAI(CycleModel):
         return kl.sum(1) - self.config.beta * log_likelihood.sum((1, 2)), log_likelihood, kl
 
     def look(self, belief: OBAIBelief, images: Tensor, noise: Tensor | None, fields: Tensor | None = None,
-             frames: int = 1, temperature: float = 1.0, generator: torch.Generator | None = None) -> Look:
+             frames: int = 1, temperature: float = 1.0, generator: torch.Generator | None = None,
+             last: bool = False) -> Look:
         """Loss and gradients of the beliefs about a window of frames.
 
         Args:
@@ -158,6 +193,7 @@ class OBAI(CycleModel):
             fields: action field before each frame [B, F, 2, H, W].
             frames: F.
             temperature, generator: of the sampled assignment of pixels (appendix D).
+            last: no update follows, so only the loss is wanted: without gradients, nothing is seen.
         """
         learns = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -171,11 +207,18 @@ class OBAI(CycleModel):
             if frames > 1:
                 belief, expected = self._link(belief, scene, fields, frames, temperature, generator)
             loss, log_likelihood, kl = self.loss(belief, scene, images)
+            if last:
+                return Look(loss.unflatten(0, (-1, frames)).sum(1), scene, log_likelihood, kl, expected)
             with images_only():
                 gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=learns)
         colours, _, masks = (-self.config.beta * g for g in self.likelihood.gradients(images, scene))
-        seen = self.feedback(images, scene, self.likelihood.components(images, scene), colours, masks)
-        return Look(loss.unflatten(0, (-1, frames)).sum(1), scene, log_likelihood, kl, seen, expected, gradients)
+        shown = scene
+        if self.glimpse is not None:  # nothing is learned about the decoder through what is looked at
+            shown = Scene(scene.colours.detach(), scene.mask_logits.detach())
+        seen = self.feedback(images, shown, self.likelihood.components(images, shown), colours, masks)
+        if self.glimpse is not None:
+            seen = self.glimpse(seen, belief.mean)
+        return Look(loss.unflatten(0, (-1, frames)).sum(1), scene, log_likelihood, kl, expected, seen, gradients)
 
     def _link(self, belief: OBAIBelief, scene: Scene, fields: Tensor | None, frames: int, temperature: float,
               generator: torch.Generator | None) -> tuple[OBAIBelief, Tensor]:
@@ -200,7 +243,11 @@ class OBAI(CycleModel):
 
     def update(self, belief: OBAIBelief, look: Look) -> OBAIBelief:
         """One iteration of the refinement networks, each slot and frame on its own."""
-        slopes = [norm(g.detach()) for norm, g in zip(self.norms, look.gradients[:2], strict=True)]
+        assert look.seen is not None
+        gradients = [g.detach() for g in look.gradients[:2]]
+        if self.config.anchored:  # that by the position is a hundred times the others, which the norm would drown
+            gradients = [g.asinh() for g in gradients]
+        slopes = [norm(g) for norm, g in zip(self.norms, gradients, strict=True)]
         parameters = torch.cat([belief.mean, belief.scale], -1)
         new, h, c = self.refiner(look.seen, torch.cat([parameters, *slopes], -1), parameters,
                                  *belief.memory.chunk(2, -1))
@@ -235,7 +282,7 @@ class OBAI(CycleModel):
             actions: fields before each frame [B, T, 2, H, W] (the first is not read), or None.
         """
         b, c = len(images), self.config
-        window = newest = self.start(b)
+        window = newest = self.first(images[:, 0], generator)
         for t in range(images.shape[1]):
             if t:
                 newest = self.predict(newest, None if actions is None else actions[:, t])
@@ -244,9 +291,10 @@ class OBAI(CycleModel):
             frames, fields = t + 1 - first, None if actions is None else actions[:, first:t + 1]
             seen = images[:, first:t + 1].flatten(0, 1)
             now = self.look(window, seen, self.noise(window, generator), fields, frames, temperature, generator)
-            for _ in range(c.iterations if t else c.first_iterations):
+            for left in reversed(range(c.iterations if t else c.first_iterations)):
                 window = self.update(window, now)
-                now = self.look(window, seen, self.noise(window, generator), fields, frames, temperature, generator)
+                now = self.look(window, seen, self.noise(window, generator), fields, frames, temperature, generator,
+                                last=not left)
                 yield window, now
             newest = window.map(lambda x: x.unflatten(0, (b, -1))[:, -1])
 

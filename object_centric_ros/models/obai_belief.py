@@ -46,18 +46,18 @@ class Look:
     Attributes:
         loss: [B], of the whole window.
         scene, log_likelihood, kl: of each frame [B * F, ...].
-        seen: what the state refinement network sees of each frame [B * F, K, 16, H, W].
         expected: sum_i m_ik psi_i [B * F, K, A].
-        gradients: of the loss by mean, scale, action_mean and action_scale.
+        seen: what the state refinement network sees of each frame [B * F, K, 16, H, W]; None: no update follows.
+        gradients: of the loss by mean, scale, action_mean and action_scale, likewise.
     """
 
     loss: Tensor
     scene: Scene
     log_likelihood: Tensor
     kl: Tensor
-    seen: Tensor
     expected: Tensor
-    gradients: tuple[Tensor, ...]
+    seen: Tensor | None = None
+    gradients: tuple[Tensor, ...] = ()
 
 
 def join(window: OBAIBelief, newest: OBAIBelief, batch: int) -> OBAIBelief:
