@@ -8,7 +8,8 @@ accelerations for each slot, in closed form (eq. 14, and its extension to horizo
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from object_centric_ros.models.belief import Belief
 from object_centric_ros.models.obai import OBAI
 from object_centric_ros.models.preferences import Preference, expected_free_energy, learn_preference, plan_actions
 from object_centric_ros.planning.cem import SearchConfig, Space, optimise
+from object_centric_ros.planning.goals import Goal
+from object_centric_ros.tracking.observation import chromaticity
 
 PLANNERS = ('closed', 'cem')
 
@@ -65,6 +68,47 @@ class Pushes:
     energy: float
     candidates: int
     seconds: float
+
+
+def goal_of_examples(examples: Sequence[Goal], weight: Sequence[float] | None = None, agreed: float = 0.03,
+                     colour_tolerance: float = 0.16) -> Goal:
+    """The goal that several goal pictures have in common: eq. 12 for the places of things.
+
+    Things are told apart by their colours. Where the weighted examples agree on a thing's place, it is to be at their
+    mean; where they do not, or where most of them lack it, the thing may be anywhere and is no part of the goal.
+
+    Args:
+        examples: goals of pictures.
+        weight: how much each is wanted (u of eq. 10), at least 0; None: all alike.
+        agreed: largest standard deviation of a place along an axis, metres.
+        colour_tolerance: largest distance in chromaticity of what is taken for the same thing.
+
+    Raises:
+        InputError: no examples, others than goals of pictures, weights that cannot be, or nothing they agree on.
+    """
+    if not examples or not all(e.entities for e in examples):
+        raise InputError('examples of a goal', 'at least one, each a goal of a picture', len(examples))
+    u = np.ones(len(examples)) if weight is None else np.asarray(weight, float)
+    if u.shape != (len(examples),):
+        raise InputError('weights of examples', f'{len(examples)}, one for each', u.shape)
+    wanted = []
+    shades = [chromaticity(np.array([e.colour for e in example.entities])) for example in examples]
+    first = int(u.argmax())
+    for entity, shade in zip(examples[first].entities, shades[first], strict=True):
+        distance = [np.linalg.norm(s - shade, axis=-1) for s in shades]
+        there = np.array([d.min() <= colour_tolerance for d in distance])
+        if u[there].sum() <= u.sum() / 2:
+            continue
+        found = [e.entities[d.argmin()] for e, d, t in zip(examples, distance, there, strict=True) if t]
+        places = torch.tensor([e.position for e in found], dtype=torch.float64)
+        preference = learn_preference(places, torch.zeros_like(places), torch.from_numpy(u[there]))
+        if float(preference.std[:2].max()) <= agreed:
+            x, y, z = preference.mean.tolist()
+            nearest = int((places - preference.mean).norm(dim=1).argmin())
+            wanted.append(replace(entity, position=(x, y, z), picture=found[nearest].picture))
+    if not wanted:
+        raise InputError('examples of a goal', f'a thing whose place they agree on to {agreed} m', 'none')
+    return Goal(tuple(wanted), image=examples[0].image if len(examples) == 1 else None)
 
 
 def things_of(model: OBAI, belief: Belief) -> Tensor:

@@ -11,9 +11,11 @@ from object_centric_ros.errors import InputError
 from object_centric_ros.models.obai_anchored import UNIT
 from object_centric_ros.models.preferences import Preference
 from object_centric_ros.planning.cem import SearchConfig
+from object_centric_ros.planning.goals import Goal, GoalEntity
 from object_centric_ros.planning.preferences import (
     PushConfig,
     action_field,
+    goal_of_examples,
     plan_pushes,
     preference_of_examples,
     things_of,
@@ -93,6 +95,34 @@ def test_a_field_pushes_what_is_seen() -> None:
 def test_the_background_is_no_thing() -> None:
     model, belief = scene()
     assert things_of(model, belief).tolist() == [[False, True, True, True]]
+
+
+def example(**places: tuple[float, float]) -> Goal:
+    shades = {'red': (0.9, 0.1, 0.1), 'green': (0.1, 0.8, 0.1), 'blue': (0.1, 0.1, 0.9)}
+    return Goal(tuple(GoalEntity((*xy, 0.03), shades[name], np.full((3, 4, 4), xy[0], np.float32))
+                      for name, xy in places.items()))
+
+
+def test_a_goal_is_what_examples_agree_on() -> None:
+    """Red is always about there, blue anywhere, green in one picture only."""
+    goal = goal_of_examples([example(red=(0.10, 0.0), blue=(-0.1, 0.1)), example(blue=(0.1, 0.1), red=(0.12, 0.02)),
+                             example(red=(0.11, 0.01), blue=(0.0, -0.1), green=(0.0, 0.0))])
+    assert [e.colour for e in goal.entities] == [(0.9, 0.1, 0.1)]
+    assert goal.entities[0].position == pytest.approx((0.11, 0.01, 0.03))
+    assert goal.entities[0].picture[0, 0, 0] == pytest.approx(0.11)
+
+
+def test_weights_of_examples() -> None:
+    """What is not wanted does not count; two that are, three to one."""
+    examples = [example(red=(0.0, 0.0)), example(red=(0.04, 0.0)), example(red=(-0.15, 0.15))]
+    goal = goal_of_examples(examples, [3.0, 1.0, 0.0])
+    assert goal.entities[0].position == pytest.approx((0.01, 0.0, 0.03))
+    for bad in ([0.0, 0.0, 0.0], [1.0, -1.0, 1.0], [1.0]):
+        with pytest.raises(InputError):
+            goal_of_examples(examples, bad)
+    for nothing in ([], [Goal.from_places({1: (0.0, 0.0)})], [example(red=(-0.1, 0.0)), example(red=(0.1, 0.0))]):
+        with pytest.raises(InputError):
+            goal_of_examples(nothing)
 
 
 def test_bad_settings() -> None:
