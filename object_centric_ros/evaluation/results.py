@@ -105,7 +105,8 @@ def find(row: Row, measured: dict[str, dict[str, Any]]) -> Found:
     if not values:
         return Found(row)
     stems = list(dict.fromkeys(f[r] for r in runs for f in files))
-    return Found(row, float(np.mean(values)), values, stems, setting(measured[stems[0]], len(values)))
+    of_runs = [measured[files[0][r]] for r in runs]
+    return Found(row, float(np.mean(values)), values, stems, setting(of_runs))
 
 
 def suffix(stem: str, name: str) -> str | None:
@@ -114,8 +115,9 @@ def suffix(stem: str, name: str) -> str | None:
     return rest if stem.startswith(name) and (not rest or rest.startswith('-')) else None
 
 
-def setting(values: dict[str, Any], runs: int) -> str:
-    """How a measurement came to be, in words."""
+def setting(runs: Sequence[dict[str, Any]]) -> str:
+    """How the measurements of some runs of training came to be, in words: that of the first, and how many there are."""
+    values = runs[0]
     record, data, settings = (values.get(k, {}) for k in ('record', 'data', 'settings'))
     words = []
     if 'steps' in record:
@@ -128,8 +130,11 @@ def setting(values: dict[str, Any], runs: int) -> str:
         words.append(f'{data.get("episodes", "?")} goals, {k}, seed{"" if isinstance(seeds, int) else "s"} {seeds}')
     elif data:
         drawn = f' (seed {data["seed"]})' if 'seed' in data else ''
-        words += [f'{data.get("episodes", "?")} test episodes{drawn}', *([f'{k}, seeds {seeds}'] if settings else [])]
-    return '; '.join([*words, f'{runs} run{"s" if runs > 1 else ""}'])
+        words.append(f'{data.get("episodes", "?")} test episodes{drawn}')
+        words += [f'{k}, inference seeds {seeds}'] if settings else []
+    trained = [run.get('record', {}).get('training', {}).get('seed') for run in runs]
+    told = '' if None in trained else f' (training seed{"s" if len(runs) > 1 else ""} {", ".join(map(str, trained))})'
+    return '; '.join([*words, f'{len(runs)} run{"s" if len(runs) > 1 else ""}{told}'])
 
 
 def page(rows: Sequence[Found]) -> str:

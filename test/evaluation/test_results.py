@@ -15,7 +15,7 @@ from object_centric_ros.evaluation.results_rows import ROWS, Row
 
 def write(folder: Path, name: str, **means: float) -> None:
     folder.mkdir(exist_ok=True)
-    record = {'steps': 1200, 'minutes': 3.5, 'device': 'CPU x86_64', 'episodes': 5000}
+    record = {'steps': 1200, 'minutes': 3.5, 'device': 'CPU x86_64', 'episodes': 5000, 'training': {'seed': 3}}
     metrics = {k: {'mean': v, 'count': 9} for k, v in means.items()}
     (folder / f'{name}.json').write_text(json.dumps({
         'metrics': metrics, 'record': record, 'data': {'episodes': 9, 'seed': 7}, 'settings': {'slots': 5}}))
@@ -28,7 +28,8 @@ def test_rows_find_their_runs(tmp_path: Path) -> None:
     measured = read_measurements(tmp_path / 'm')
     found = find(Row('p', 't', 'w', '0.8', 'rnem_balls_4:ari_f'), measured)
     assert found.runs == [0.7, 0.8] and found.value == pytest.approx(0.75)
-    assert '1,200 steps' in found.setting and '2 runs' in found.setting and 'seed 7' in found.setting
+    for words in ('1,200 steps', '2 runs (training seeds 3, 3)', 'seed 7'):
+        assert words in found.setting
     ratio = find(Row('p', 't', 'w', '', 'rnem_balls_4:bce/rnem_balls_4:bce_copy'), measured)
     assert ratio.runs == [0.5, 0.75]
     for missing in ('', 'rnem_balls:ari_f', 'rnem_balls_4:mse', 'rnem_balls_4:ari_f/rnem_balls_4x:ari_f'):
@@ -38,7 +39,7 @@ def test_rows_find_their_runs(tmp_path: Path) -> None:
 
 def test_benchmarks_are_said_with_their_goals_and_seeds() -> None:
     values = {'kind': 'benchmark', 'data': {'episodes': 50}, 'metrics': {}}
-    said = [setting(values | {'settings': {'slots': 'blocks + 2', 'seeds': seeds}}, 1) for seeds in ('3000 to 3049', 0)]
+    said = [setting([values | {'settings': {'slots': 'blocks + 2', 'seeds': seeds}}]) for seeds in ('3000 to 3049', 0)]
     assert said == ['50 goals, K = blocks + 2, seeds 3000 to 3049; 1 run', '50 goals, K = blocks + 2, seed 0; 1 run']
 
 
