@@ -102,6 +102,7 @@ class Preparation:
             raise InputError('crop', f'left, top, width, height within {camera.width}x{camera.height} pixels', crop)
         self.source, self.lens = camera, lens
         self._maps = lens.maps(camera) if lens is not None else None
+        self._back: tuple[NDArray, NDArray] | None = None
         self._cut = (slice(top, top + height), slice(left, left + width))
         side = max(width, height) if letterbox else 0
         self._bars = (max(0, side - height) // 2, max(0, side - width) // 2)
@@ -139,6 +140,19 @@ class Preparation:
             known = np.isfinite(uv).all(1)
             uv[known] = self.lens.distort(uv[known], self.source)
         return uv
+
+    def labels_to_source(self, labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Labels [H, W] of a prepared image -> of the image as it came; 0 where the prepared one shows nothing of it."""
+        if not self.changes:
+            return labels
+        if self._back is None:
+            v, u = np.indices((self.source.height, self.source.width)) + 0.5
+            uv = np.column_stack([u.ravel(), v.ravel()])
+            if self.lens is not None:
+                uv = self.lens.undistort(uv, self.source)
+            uv = (uv - self._shift - 0.5).astype(np.float32).reshape(self.source.height, self.source.width, 2)
+            self._back = uv[..., 0], uv[..., 1]
+        return np.asarray(cv2.remap(labels, *self._back, cv2.INTER_NEAREST), np.uint16)
 
     def box_to_source(self, box: ArrayLike) -> NDArray[np.float64]:
         """The box [4] (u0, v0, u1, v1) around what a box of a prepared image shows in the image as it came."""

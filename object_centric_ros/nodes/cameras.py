@@ -16,7 +16,8 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import Lens, PinholeCamera, Preparation
+from object_centric_ros.geometry import Lens, PinholeCamera, Preparation, named_rectified
+from object_centric_ros.nodes.perception_settings import PerceptionSettings
 from object_centric_ros.tracking.entities import TrackedFrame
 
 Pose = tuple[np.ndarray, np.ndarray]
@@ -125,6 +126,33 @@ def preparation_from_info(info: CameraInfo, pose: Pose, rectified: bool = False,
     d = tuple(map(float, info.d))
     lens = Lens(info.distortion_model, d) if any(d) else None
     return Preparation(camera_from_info(info, pose), lens, crop, letterbox)
+
+
+def preparation_of(settings: PerceptionSettings, topic: str, info: CameraInfo | None, pose: Pose | None,
+                   own: PinholeCamera | None) -> Preparation:
+    """What the images on a topic go through, by the parameters `rectified`, `crop` and `letterbox`.
+
+    Args:
+        settings: of perception.
+        topic: its name may say that the images are rectified.
+        info: of the camera; None: it is the model's own.
+        pose: of the camera; None: that of the model's own.
+        own: the camera that the model was trained with; None where info and pose are given.
+
+    Raises:
+        InputError: as of `preparation_from_info`, or a crop that is not within the image.
+    """
+    crop = (settings.crop[0], settings.crop[1], settings.crop[2], settings.crop[3]) if settings.crop else None
+    if pose is None:
+        assert own is not None
+        pose = own.rotation, own.position
+    if info is None:
+        assert own is not None
+        camera = PinholeCamera(own.width, own.height, own.fx, own.fy, own.cx, own.cy, *pose)
+        return Preparation(camera, None, crop, settings.letterbox)
+    choice = settings.rectified
+    rectified = named_rectified(topic) if choice == 'auto' else choice == 'yes'
+    return preparation_from_info(info, pose, rectified, crop, settings.letterbox)
 
 
 def rectified_info(info: CameraInfo) -> CameraInfo:

@@ -97,7 +97,8 @@ def _entity_to_message(entity: Entity) -> EntityMsg:
     message = EntityMsg(id=int(entity.id), confidence=float(entity.confidence), visible=bool(entity.visible),
                         position=point(entity.position), mask_area=float(entity.mask_area),
                         centroid=np.asarray(entity.centroid, np.float32), colour=ColorRGBA(r=r, g=g, b=b, a=1.0),
-                        bounding_box=np.asarray(entity.box, np.float32))
+                        bounding_box=np.asarray(entity.box, np.float32),
+                        position_covariance=np.asarray(entity.covariance, np.float64))
     return _state_to_message(entity.state, message)
 
 
@@ -114,9 +115,11 @@ def _entity_from_message(m: EntityMsg) -> Entity:
     if not np.isfinite(place).all():
         raise InputError(f'entity {m.id}: position', 'finite numbers', place)
     u0, v0, u1, v1 = (float(x) for x in m.bounding_box)
+    xx, xy, yx, yy = (float(x) for x in m.position_covariance)
     return Entity(id=int(m.id), state=_state_from_message(m), confidence=float(m.confidence), visible=bool(m.visible),
                   position=place, centroid=(float(m.centroid[0]), float(m.centroid[1])), box=(u0, v0, u1, v1),
-                  mask_area=float(m.mask_area), colour=(float(m.colour.r), float(m.colour.g), float(m.colour.b)))
+                  mask_area=float(m.mask_area), colour=(float(m.colour.r), float(m.colour.g), float(m.colour.b)),
+                  covariance=(xx, xy, yx, yy))
 
 
 def markers(frame: TrackedFrame, stamp: Time, work_frame: str, size: float = 0.05) -> MarkerArray:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
@@ -28,7 +30,7 @@ def parameter(default: Any, text: str, low: float | None = None, high: float | N
     """A field of a parameter dataclass.
 
     Args:
-        default: its type is the parameter's: bool, int, float, str or a tuple of floats.
+        default: its type is the parameter's: bool, int, float, str or a tuple of ints or floats.
         text: description with the unit; becomes the descriptor's.
         low, high: bounds, included, of a number or of each number of a list.
         choices: of a string.
@@ -69,6 +71,37 @@ def read(node: Node, settings: type[T], instead: Sequence[Parameter] = ()) -> T:
         values[field.name] = _checked(hints[field.name], value, field.metadata,
                                       f'{node.get_name()}: parameter {field.name}')
     return settings(**values)
+
+
+def from_file(settings: type[T], path: Path, names: Sequence[str], given: Mapping[str, Any]) -> T:
+    """Parameters of a node called one of `names`, from its parameter file; what is `given` counts before the file.
+
+    Raises:
+        InputError: no such file, not a parameter file, or a value that does not fit.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as e:
+        raise InputError(f'{path}', 'a parameter file (YAML)', e) from e
+    if not isinstance(content, dict):
+        raise InputError(f'{path}', 'a parameter file: a mapping of nodes', type(content).__name__)
+    values: dict[str, Any] = {}
+    for node in ('/**', *names):
+        section = content.get(node)
+        found = section.get('ros__parameters') if isinstance(section, dict) else None
+        values |= found if isinstance(found, dict) else {}
+    return from_values(settings, values | dict(given), str(path))
+
+
+def from_values(settings: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Parameters of which some are set to `values`; other names do not matter.
+
+    Raises:
+        InputError: a value that does not fit; names `where` it comes from.
+    """
+    hints = get_type_hints(settings)
+    return settings(**{f.name: _checked(hints[f.name], values[f.name], f.metadata, f'{where}: parameter {f.name}')
+                       for f in dataclasses.fields(settings) if f.name in values})  # type: ignore[arg-type]
 
 
 def watch(node: Node, settings: type[T], changed: Callable[[T], None], busy: Callable[[], str] = lambda: '') -> None:

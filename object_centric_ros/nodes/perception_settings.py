@@ -60,6 +60,11 @@ class PerceptionSettings(ManagedSettings):
     rectified: str = parameter('auto', 'whether images are free of distortion already; otherwise it is taken out as '
                                'camera_info says; auto: yes if the topic is named image_rect or the like',
                                choices=('auto', 'yes', 'no'))
+    crop: tuple[int, ...] = parameter(
+        (), 'left, top, width, height (pixels) of the part of the image, free of distortion, that counts; empty: all',
+        0, 8192, lengths=(0, 4))
+    letterbox: bool = parameter(
+        False, 'show all of what counts to the model, with black bars, not only its middle square')
     camera_info_wait: float = parameter(
         2.0, 'seconds to wait for camera_info after the first image before the camera of the model is assumed', 0, 3600,
         change='live')

@@ -16,7 +16,6 @@ import numpy as np
 from object_centric_ros.datasets import bag_reader as bags
 from object_centric_ros.errors import InputError
 from object_centric_ros.evaluation.tables import text_table
-from object_centric_ros.geometry import named_rectified
 
 GAP = 2.5
 """Intervals between images longer than this many usual ones are gaps."""
@@ -34,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-info', default='', help='default: camera_info beside the images')
     parser.add_argument('--joint-states', default='', help='default: the topic of that type')
     parser.add_argument('--executed-actions', default='', help='default: the topic of that type')
-    parser.add_argument('--rectified', choices=('auto', 'yes', 'no'), default='auto',
+    parser.add_argument('--rectified', choices=('auto', 'yes', 'no'),
                         help='whether the images are rectified already; auto: if their topic is named .../image_rect*')
     parser.add_argument('--crop', type=int, nargs=4, metavar=('LEFT', 'TOP', 'WIDTH', 'HEIGHT'),
                         help='part of the images that counts, pixels')
-    parser.add_argument('--letterbox', action='store_true', help='show all of it to the model, with black bars, not '
-                        'only its middle square')
+    parser.add_argument('--letterbox', action=argparse.BooleanOptionalAction, help='show all of it to the model, with '
+                        'black bars, not only its middle square')
     parser.add_argument('--overlay', action=argparse.BooleanOptionalAction, default=True,
                         help='write pictures with outlines and ids')
     parser.add_argument('--limit', type=int, default=0, help='images after which to stop; 0: none')
@@ -60,11 +59,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Any:
-    """The settings that the options and their parameter file make."""
-    from object_centric_ros.nodes.offline import OfflineSettings
-    given = {name: getattr(args, name) for name in ('checkpoint', 'device', 'threads')
+    """The node's parameters that the options and their parameter file make."""
+    from object_centric_ros.nodes.parameters import from_file, from_values
+    from object_centric_ros.nodes.perception_settings import PerceptionSettings
+    given = {name: getattr(args, name)
+             for name in ('checkpoint', 'device', 'threads', 'rectified', 'crop', 'letterbox')
              if getattr(args, name) is not None}
-    return OfflineSettings.from_file(args.params_file, **given) if args.params_file else OfflineSettings(**given)
+    if args.params_file:
+        return from_file(PerceptionSettings, args.params_file, ('entity_perception', '/entity_perception'), given)
+    return from_values(PerceptionSettings, given, 'options')
 
 
 class Topics:
@@ -120,7 +123,7 @@ def replay(source: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: no bag, no images in it, a new bag that exists, or no image that could be used.
     """
-    from object_centric_ros.nodes.offline import Intake, OfflinePerception
+    from object_centric_ros.nodes.offline import OfflinePerception
     settings, tally = settings_of(args), Tally()
     with bags.open_bag(source) as reader:
         topics = Topics(reader, args, source)
@@ -129,10 +132,8 @@ def replay(source: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
         info = None
         if topics.info is not None:
             info = next((m for _, _, m in messages(reader, [topics.info], source, tally.problems)), None)
-        rectified = named_rectified(topics.images.topic) if args.rectified == 'auto' else args.rectified == 'yes'
-        perception = OfflinePerception(settings, info, Intake(rectified, tuple(args.crop) if args.crop else None,
-                                                              args.letterbox))
-        with ResultBag(out, settings.overlay_width if args.overlay else 0) as results:
+        perception = OfflinePerception(settings, info, topics.images.topic)
+        with ResultBag(out, perception, args.overlay) as results:
             began = time.perf_counter()
             for connection, recorded, message in messages(reader, topics.wanted(), source, tally.problems):
                 if connection is topics.joints:
@@ -142,7 +143,7 @@ def replay(source: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
                 else:
                     tally.received(message, recorded)
                     try:
-                        result = perception.image(message)
+                        result = perception.image(message, 1e-9 * recorded)
                     except InputError as error:
                         tally.problems[f'{connection.topic}: {error}'] += 1
                         continue
@@ -165,16 +166,16 @@ def replay(source: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 class ResultBag:
-    """The new bag: entities, label_image and, for `overlay_width` > 0, overlay, as the node publishes them."""
+    """The new bag: entities, label_image and, where it is wanted, overlay, as the node publishes them."""
 
-    def __init__(self, out: Path, overlay_width: int) -> None:
+    def __init__(self, out: Path, perception: Any, overlay: bool) -> None:
         from sensor_msgs.msg import Image
 
         from object_centric_ros.msg import EntityArray
         from object_centric_ros.nodes.bag import BagWriter
-        self._width, self._bag = overlay_width, BagWriter(out)
+        self._perception, self._overlay, self._bag = perception, overlay, BagWriter(out)
         for topic, kind in (('/entities', EntityArray), ('/label_image', Image),
-                            *([('/overlay', Image)] if overlay_width else [])):
+                            *([('/overlay', Image)] if overlay else [])):
             self._bag.add_topic(topic, kind)
 
     def write(self, result: Any, recorded: int) -> None:
@@ -183,12 +184,13 @@ class ResultBag:
 
         from object_centric_ros.nodes.drawing import draw_overlay
         from object_centric_ros.nodes.images import from_array
-        header = result.message.header
+        from object_centric_ros.nodes.perception_output import label_message
+        header, settings = result.message.header, self._perception.settings
         self._bag.write('/entities', recorded, serialize_message(result.message))
-        labels = from_array(result.frame.label_image, header, 'mono16')
+        labels = label_message(result, header, self._perception.preparation, settings.label_image_size)
         self._bag.write('/label_image', recorded, serialize_message(labels))
-        if self._width:
-            picture = draw_overlay(result.image, result.frame, self._width)
+        if self._overlay:
+            picture = draw_overlay(result.image, result.frame, settings.overlay_width)
             self._bag.write('/overlay', recorded, serialize_message(from_array(picture, header, 'rgb8')))
 
     def __enter__(self) -> ResultBag:

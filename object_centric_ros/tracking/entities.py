@@ -56,6 +56,8 @@ class Entity:
         box: (u0, v0, u1, v1) in pixels of the input image.
         mask_area: pixels^2 of the input image.
         colour: mean RGB in [0, 1].
+        covariance: (xx, xy, yx, yy) of position's x and y, m^2: of the mask's centroid, carried to the work plane to
+            first order. While the entity is not visible: of where it was last seen. NaN where it is not known.
     """
 
     id: int
@@ -67,6 +69,7 @@ class Entity:
     box: tuple[float, float, float, float]
     mask_area: float
     colour: tuple[float, float, float]
+    covariance: tuple[float, float, float, float] = (np.nan,) * 4
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from object_centric_ros.geometry import PinholeCamera
+from object_centric_ros.geometry import PinholeCamera, position_covariance
 
 
 def silhouette_height(camera: PinholeCamera, centre: NDArray[np.float64], half: float) -> float:
@@ -66,3 +66,14 @@ def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], row
             if possible.any():
                 positions[i] = at[level, i]
     return positions
+
+
+def position_spreads(camera: PinholeCamera, positions: NDArray[np.float64], spreads: NDArray[np.float64]
+                     ) -> NDArray[np.float64]:
+    """Covariance [N, 2, 2] (m^2) of x and y of positions [N, 3] that were seen with covariance `spreads` [N, 2, 2]
+    (pixels^2); their heights are taken as known. NaN where a position is."""
+    out = np.full((len(positions), 2, 2), np.nan)
+    for height in set(positions[np.isfinite(positions).all(1), 2].tolist()):
+        at = positions[:, 2] == height
+        out[at] = position_covariance(camera, camera.project(positions[at]), height, spreads[at])[:, :2, :2]
+    return out

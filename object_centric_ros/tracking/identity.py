@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ class Record:
     rows: list[float]
     overlapped: float
     seen: float
+    spread: list[list[float]] = field(default_factory=lambda: [[math.nan] * 2] * 2)  # covariance of the centroid
     misses: int = 0
     visible: bool = True
 
@@ -155,7 +157,8 @@ class Identities:
                 if other.visible and other.id > lost.id and near and self._alike(other.colour, lost.colour):
                     lost.slot, lost.area, lost.colour = other.slot, other.area, other.colour
                     lost.centroid, lost.rows, lost.seen = other.centroid, other.rows, other.seen
-                    lost.overlapped, lost.misses, lost.visible = other.overlapped, 0, True
+                    lost.overlapped, lost.spread = other.overlapped, other.spread
+                    lost.misses, lost.visible = 0, True
                     del self.records[other.id]
                     break
 
@@ -222,7 +225,8 @@ class Identities:
             return before
         self.records[self.next_id] = Record(self.next_id, slot, views.colour[slot].tolist(), float(views.area[slot]),
                                             views.centroid[slot].tolist(), views.rows[slot].tolist(),
-                                            float(views.overlapped[slot]), stamp)
+                                            float(views.overlapped[slot]), stamp,
+                                            views.spread[slot].tolist())
         self.next_id += 1
         return []
 
@@ -233,7 +237,7 @@ class Identities:
             record.colour = ((1 - c) * np.asarray(record.colour) + c * views.colour[slot]).tolist()
             record.area = (1 - rate) * record.area + rate * float(views.area[slot])
         record.centroid, record.rows = views.centroid[slot].tolist(), views.rows[slot].tolist()
-        record.overlapped = float(views.overlapped[slot])
+        record.overlapped, record.spread = float(views.overlapped[slot]), views.spread[slot].tolist()
         record.seen, record.misses, record.visible = stamp, 0, True
 
     def to_dict(self) -> dict[str, Any]:

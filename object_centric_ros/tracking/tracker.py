@@ -27,7 +27,7 @@ from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.models.initial import PARKED, parked, place_parked, seed_positions
 from object_centric_ros.tracking.compiled import recorded
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
-from object_centric_ros.tracking.heights import stacked_positions
+from object_centric_ros.tracking.heights import position_spreads, stacked_positions
 from object_centric_ros.tracking.hypotheses import Reading, guesses, likeliest, read
 from object_centric_ros.tracking.identity import Identities
 from object_centric_ros.tracking.observation import SlotViews, empty_pixels, scene_arrays, view_slots
@@ -257,9 +257,11 @@ class EntityTracker:
         rows = np.array([r.rows for r in records]).reshape(-1, 2) * scale + offset[1]
         positions = stacked_positions(self.camera, centroids, rows, np.array([r.overlapped for r in records]),
                                       self.config.object_height)
+        spreads = position_spreads(self.camera, positions, np.array([r.spread for r in records]).reshape(-1, 2, 2)
+                                   * scale ** 2)
         labels = np.zeros((self.size, self.size), np.uint16)
         entities = []
-        for record, centroid, position in zip(records, centroids, positions, strict=True):
+        for record, centroid, position, spread in zip(records, centroids, positions, spreads, strict=True):
             slot = record.slot
             if slot is not None:
                 self.snapshots[record.id] = states[slot]
@@ -271,7 +273,8 @@ class EntityTracker:
             entities.append(Entity(
                 record.id, self.snapshots[record.id], sure, record.visible, tuple(map(float, position)),  # type: ignore[arg-type]
                 (float(centroid[0]), float(centroid[1])), (float(u0), float(v0), float(u1), float(v1)),
-                float((views.area[slot] if slot is not None else 0) * scale ** 2), tuple(record.colour)))  # type: ignore[arg-type]
+                float((views.area[slot] if slot is not None else 0) * scale ** 2), tuple(record.colour),  # type: ignore[arg-type]
+                tuple(map(float, spread.ravel()))))  # type: ignore[arg-type]
         self.snapshots = {r.id: self.snapshots[r.id] for r in records}
         self.positions = {r.id: p for r, p in zip(records, positions, strict=True)}
         held = {r.slot for r in records}

@@ -58,6 +58,20 @@ def test_crop_and_letterbox_move_the_camera_with_the_picture(crop, letterbox):
     assert letterbox == (not out[0].any() or not out[:, 0].any()) or width == height
 
 
+@pytest.mark.parametrize('lens', [None, LENSES[0]])
+def test_labels_go_back_to_where_the_image_came_from(lens):
+    preparation = Preparation(CAMERA, lens, (30, 10, 100, 60), letterbox=True)
+    labels = np.zeros((100, 100), np.uint16)
+    labels[40:50, 60:80] = 300
+    back = preparation.labels_to_source(labels)
+    assert back.shape == (120, 160) and set(np.unique(back)) == {0, 300}
+    v, u = np.nonzero(back)
+    u0, v0, u1, v1 = preparation.box_to_source((60, 40, 80, 50))
+    np.testing.assert_allclose([u.min(), v.min(), u.max() + 1, v.max() + 1], [u0, v0, u1, v1], atol=1)
+    same = np.ones((120, 160), np.uint16)
+    assert Preparation(CAMERA).labels_to_source(same) is same
+
+
 def test_nothing_to_do_copies_nothing_and_other_sizes_are_refused():
     assert Preparation(CAMERA)(IMAGE) is IMAGE
     with pytest.raises(InputError, match='160x120 of the camera'):

@@ -16,7 +16,8 @@ from object_centric_ros.geometry import Homography, Lens, PinholeCamera
 from object_centric_ros.geometry.calibration import calibrate, quaternion
 from object_centric_ros.geometry.sheet import DOTS, Sheet
 from object_centric_ros.nodes.cameras import pose_from_parameters, quaternion_matrix
-from object_centric_ros.nodes.offline import OfflineSettings
+from object_centric_ros.nodes.parameters import from_file
+from object_centric_ros.nodes.perception_settings import PerceptionSettings
 
 CAMERA = PinholeCamera.looking_at((0.08, -0.45, 0.5), (0.02, 0.0, 0.0), 38.0, 640, 480)
 LENS = Lens('plumb_bob', (-0.12, 0.03, 0.0005, -0.0005, 0.0))
@@ -52,7 +53,7 @@ def info_file(path: Path, lens: Lens | None = None) -> Path:
 
 def pose_of(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """As the nodes read it."""
-    settings = OfflineSettings.from_file(file)
+    settings = from_file(PerceptionSettings, file, ('entity_perception',), {})
     pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
     assert pose is not None
     return pose

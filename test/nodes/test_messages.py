@@ -30,7 +30,7 @@ def frame() -> TrackedFrame:
     labels = np.zeros((64, 64), np.uint16)
     labels[20:30, 20:30], labels[40:50, 40:50] = 3, 300
     entities = (Entity(3, state(0), 0.9, True, (0.1, 0.0, 0.03), (200.5, 210.0), (190.0, 200.0, 260.0, 270.0), 100.0,
-                       (1.0, 0.5, 0.0)),
+                       (1.0, 0.5, 0.0), (4e-6, 1e-6, 1e-6, 9e-6)),
                 Entity(300, state(2), 0.0, False, (-0.1, 0.1, 0.03), (np.nan, np.nan), (0.0,) * 4, 0.0, (0, 0, 1)))
     zeros = np.zeros((3, 64, 64), np.float32)
     return TrackedFrame(12.5, 'parts-1', entities, (state(1),), labels, zeros, zeros[:, None].repeat(3, 1), zeros,
@@ -51,6 +51,7 @@ def test_a_frame_survives_the_wire():
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     for a, b in zip(before.entities, after.entities, strict=True):
         assert (a.id, a.visible, a.position) == (b.id, b.visible, b.position)
+        np.testing.assert_array_equal(a.covariance, b.covariance)
         np.testing.assert_allclose([*a.box, *a.colour, a.confidence, a.mask_area],
                                    [*b.box, *b.colour, b.confidence, b.mask_area], rtol=1e-6)
 

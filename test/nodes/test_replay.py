@@ -23,7 +23,9 @@ from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes.bag import BagWriter
 from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.images import from_array
-from object_centric_ros.nodes.offline import Intake, OfflinePerception, OfflineSettings
+from object_centric_ros.nodes.offline import OfflinePerception
+from object_centric_ros.nodes.parameters import from_file
+from object_centric_ros.nodes.perception_settings import PerceptionSettings
 from object_centric_ros.nodes.replay import messages
 from object_centric_ros.tracking.entities import Entity, SlotState, TrackedFrame
 
@@ -35,9 +37,13 @@ class Scripted:
 
     model_id = 'scripted'
 
-    def __init__(self, settings: OfflineSettings, camera: PinholeCamera | None) -> None:
+    def __init__(self, settings: PerceptionSettings, camera: PinholeCamera | None) -> None:
         self.camera, self.told = camera or OWN, []  # type: ignore[var-annotated]
         self.shifts: list[float] = []
+        self.reconsidered = 0
+
+    def reconsider(self) -> None:
+        self.reconsidered += 1
 
     def shift_clock(self, seconds: float) -> None:
         self.shifts.append(seconds)
@@ -61,8 +67,8 @@ def picture(stamp_s: float, width: int = 64, height: int = 48) -> Image:
 
 
 def test_actions_and_motion_go_with_the_image_after_them():
-    perception = OfflinePerception(OfflineSettings(), factory=Scripted)
-    assert perception.image(picture(10.0)) is not None
+    perception = OfflinePerception(PerceptionSettings(), factory=Scripted)
+    assert perception.image(picture(10.0), 10.0) is not None
     moved = JointState(name=['a'], velocity=[1.0])
     moved.header.stamp.sec = 11
     perception.joints(moved, 0.0)
@@ -70,7 +76,7 @@ def test_actions_and_motion_go_with_the_image_after_them():
     done.header.frame_id, done.finished.sec, done.pick.x, done.place.x = 'work_plane', 13, 0.1, 0.2
     perception.executed(done)
     for t in (11.2, 13.1, 13.2):
-        perception.image(picture(t))
+        perception.image(picture(t), t)
     assert [(a is not None, moving) for a, _, moving in perception.tracker.told] == [
         (False, False), (False, True), (True, False), (False, False)]
     done.header.frame_id = 'elsewhere'
@@ -80,41 +86,58 @@ def test_actions_and_motion_go_with_the_image_after_them():
 
 
 def test_stamps_that_go_back_are_duplicates_or_a_clock_that_was_set():
-    perception = OfflinePerception(OfflineSettings(), factory=Scripted)
-    results = [perception.image(picture(t)) is not None for t in (10.0, 10.0, 9.5, 10.1, 3.0, 3.1)]
+    perception = OfflinePerception(PerceptionSettings(), factory=Scripted)
+    stamps = (10.0, 10.0, 9.5, 10.1, 3.0, 3.1)
+    results = [perception.image(picture(t), 20.0 + 0.1 * k) is not None for k, t in enumerate(stamps)]
     assert results == [True, False, False, True, True, True]
-    assert perception.counts['images_out_of_order'] == 2 and perception.counts['clock_jumps'] == 1
+    assert perception.counts == {'images_processed': 4, 'images_repeated': 1, 'images_out_of_order': 1,
+                                 'clock_jumps': 1}
     assert perception.tracker.shifts == pytest.approx([-7.1])
+
+
+def test_after_an_outage_the_scene_is_looked_at_anew_and_a_clock_set_ahead_is_no_outage():
+    perception = OfflinePerception(PerceptionSettings(image_timeout=2.0), factory=Scripted)
+    for stamp, received in ((10.0, 0.0), (10.1, 0.1), (14.0, 4.0), (14.1, 4.1)):
+        assert perception.image(picture(stamp), received) is not None
+    assert (perception.counts['camera_outages'], perception.tracker.reconsidered) == (1, 1)
+    assert perception.image(picture(3600.0), 4.2) is not None
+    assert (perception.counts['camera_outages'], perception.counts['clock_jumps']) == (1, 1)
+    assert perception.tracker.shifts == pytest.approx([3585.9])
 
 
 def test_lens_crop_and_letterbox_come_before_the_tracker_and_pixels_are_of_the_image_as_it_came():
     info = info_from_camera(OWN, Header())
     info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
-    perception = OfflinePerception(OfflineSettings(), info, Intake(crop=(30, 10, 30, 20), letterbox=True), Scripted)
+    settings = PerceptionSettings(crop=(30, 10, 30, 20), letterbox=True)
+    perception = OfflinePerception(settings, info, factory=Scripted)
     assert (perception.tracker.camera.width, perception.tracker.camera.height) == (30, 30)
-    result = perception.image(picture(1.0))
+    result = perception.image(picture(1.0), 1.0)
     assert result is not None and result.image.shape == (30, 30, 3)
     found = np.array(result.message.entities[0].centroid)
     expected = perception.preparation.lens.distort([[45.0, 20.0]], OWN)[0]  # type: ignore[union-attr]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert not np.allclose(found, [45.0, 20.0], atol=0.005)
     with pytest.raises(InputError, match='64x48 of the camera'):
-        perception.image(picture(2.0, 32, 24))
+        perception.image(picture(2.0, 32, 24), 2.0)
 
 
 def test_a_parameter_file_of_the_node_is_taken(tmp_path: Path):
     file = tmp_path / 'p.yaml'
     file.write_text('/**:\n  ros__parameters:\n    seed: 3\n    max_rate: 5.0\n    camera_position: [0.0, 0.0, 1.0]\n'
                     'entity_perception:\n  ros__parameters: {object_height: 0.05}\n')
-    settings = OfflineSettings.from_file(file, threads=2)
+    names = ('entity_perception', '/entity_perception')
+    settings = from_file(PerceptionSettings, file, names, {'threads': 2})
     assert (settings.seed, settings.object_height, settings.threads) == (3, 0.05, 2)
     assert settings.camera_position == (0.0, 0.0, 1.0)
     file.write_text('/**:\n  ros__parameters: {seed: much}\n')
     with pytest.raises(InputError, match='seed'):
-        OfflineSettings.from_file(file)
+        from_file(PerceptionSettings, file, names, {})
+    file.write_text('/**:\n  ros__parameters: {overlay_rate: 1000.0}\n')
+    with pytest.raises(InputError, match='overlay_rate: expected number'):
+        from_file(PerceptionSettings, file, names, {})
     file.write_text('[1, 2]')
     with pytest.raises(InputError, match='mapping of nodes'):
-        OfflineSettings.from_file(file)
+        from_file(PerceptionSettings, file, names, {})
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'jpeg'])

@@ -21,7 +21,7 @@ def views(*slots: tuple[float, tuple[float, float], tuple[float, float, float]])
     colour = np.array([(0.5, 0.5, 0.5), *(s[2] for s in slots)], float)
     k = len(area)
     return SlotViews(np.zeros((64, 64), int), area, centroid, np.zeros((k, 4)), np.zeros((k, 2)), np.zeros(k),
-                     colour, np.full(k, 0.9), np.full(k, 0.9), np.full(k, 0.5))
+                     colour, np.full(k, 0.9), np.full(k, 0.9), np.full(k, 0.5), np.tile(0.01 * np.eye(2), (k, 1, 1)))
 
 
 def feed(ledger: Identities, seen: SlotViews, stamp: float, frozen: bool = False, moved: bool = False) -> list[int]:

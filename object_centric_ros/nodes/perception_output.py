@@ -1,0 +1,63 @@
+"""What perception says of an image: results for nodes, and pictures for people who look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from object_centric_ros.geometry import Preparation
+from object_centric_ros.msg import EntityArray
+from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
+from object_centric_ros.nodes.images import from_array
+from object_centric_ros.nodes.intake import Processed
+from object_centric_ros.nodes.managed import ManagedNode
+from object_centric_ros.nodes.messages import frame_to_message, markers
+
+
+class Output:
+    """The publishers of perception.
+
+    Args:
+        node: whose publishers and parameters they are.
+    """
+
+    def __init__(self, node: ManagedNode[Any]) -> None:
+        self._node = node
+        self._entities = node.publish_on(EntityArray, 'entities', QoSProfile(depth=5))
+        self._labels = node.publish_on(Image, 'label_image', QoSProfile(depth=2))
+        self._overlay = node.publish_on(Image, 'overlay', QoSProfile(depth=2))
+        self._markers = node.publish_on(MarkerArray, 'markers', QoSProfile(depth=2))
+        self._next_drawing = -np.inf
+
+    def results(self, done: Processed, header: Header, session: int, preparation: Preparation) -> None:
+        """Entities and label image of an image with that header."""
+        settings = self._node.settings
+        self._entities.publish(frame_to_message(done.found, header, settings.work_frame, session))
+        self._labels.publish(label_message(done, header, preparation, settings.label_image_size))
+
+    def pictures(self, done: Processed, header: Header) -> None:
+        """Overlay and markers, at their own rate and only for subscribers."""
+        settings, now = self._node.settings, time.monotonic()
+        if not settings.publish_overlay or now < self._next_drawing:
+            return
+        self._next_drawing = now + 1 / settings.overlay_rate
+        if self._overlay.get_subscription_count():
+            picture = draw_overlay(done.image, done.frame, settings.overlay_width)
+            self._overlay.publish(from_array(picture, header, 'rgb8'))
+        if self._markers.get_subscription_count():
+            self._markers.publish(markers(done.frame, header.stamp, settings.work_frame))
+
+
+def label_message(done: Processed, header: Header, preparation: Preparation, size: str) -> Image:
+    """The label image as mono16, of the model's size or (`input`) of the image as it came."""
+    labels = done.frame.label_image
+    if size == 'input':
+        camera = preparation.camera
+        labels = preparation.labels_to_source(draw_labels(done.frame, camera.width, camera.height))
+    return from_array(labels, header, 'mono16')
