@@ -142,7 +142,7 @@ class Preparation:
         return uv
 
     def labels_to_source(self, labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        """Labels [H, W] of a prepared image -> of the image as it came; 0 where the prepared one shows nothing of it."""
+        """Labels [H, W] of a prepared image -> of the image as it came; 0 where the prepared one shows none of it."""
         if not self.changes:
             return labels
         if self._back is None:

@@ -172,7 +172,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         if setup is None or ready is None or self._too_old(message):
             return
         tracker, preparation = ready
-        done = self._intake.image(message, pixels, arrived, tracker, preparation)
+        done = self._intake.image(message, pixels, arrived, tracker, preparation, self._output.wants_prediction)
         if done is None:
             return
         recognised = self._memory.recognised(tracker)

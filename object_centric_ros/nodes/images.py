@@ -54,3 +54,26 @@ def labels_of(message: Image) -> NDArray[np.uint16]:
     kind = np.dtype('>u2' if message.is_bigendian else '<u2')
     raw: NDArray[np.uint16] = np.ndarray((message.height, message.width), kind, message.data, strides=(message.step, 2))
     return raw.astype(np.uint16)
+
+
+def masks_message(masks: NDArray[np.float32], header: Header) -> Image:
+    """Mixing weights [K, S, S] as one mono8 image [K * S, S]: slot 0 above, then slot 1 and so on, 255 for all of it.
+
+    `Entity.slot` says which of them is an entity's.
+    """
+    return from_array(np.round(255 * masks).astype(np.uint8).reshape(-1, masks.shape[-1]), header, 'mono8')
+
+
+def masks_of(message: Image) -> NDArray[np.float32]:
+    """The inverse of `masks_message`, weights [K, S, S] to 1/255.
+
+    Raises:
+        InputError: not such an image.
+    """
+    width, height = int(message.width), int(message.height)
+    if (message.encoding != 'mono8' or message.step != width or not width or height % width
+            or len(message.data) != width * height):
+        raise InputError('soft masks', 'mono8, square masks one below the other',
+                         f'{message.encoding}, {width}x{height}, {len(message.data)} bytes')
+    raw = np.frombuffer(message.data, np.uint8).reshape(-1, width, width)
+    return np.asarray(raw / np.float32(255), np.float32)

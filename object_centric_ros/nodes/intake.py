@@ -42,12 +42,15 @@ class Processed:
         frame: what it found, in pixels of that image.
         found: the same in pixels of the image as it came.
         moving: whether the robot moves.
+        predicted: what the tracker expected before it saw the image, RGB [S, S, 3]; None where nobody asked for it, and
+            for a first image.
     """
 
     image: NDArray[np.uint8]
     frame: TrackedFrame
     found: TrackedFrame
     moving: bool
+    predicted: NDArray[np.uint8] | None
 
 
 class Intake:
@@ -101,7 +104,7 @@ class Intake:
             self._interrupted = True
 
     def image(self, message: Image | CompressedImage, pixels: NDArray[np.uint8], arrived: float, tracker: Tracker,
-              preparation: Preparation) -> Processed | None:
+              preparation: Preparation, predict: bool = False) -> Processed | None:
         """Take an image through the tracker; None where it is older than the one before.
 
         Args:
@@ -109,6 +112,7 @@ class Intake:
             pixels: of the message, RGB [H, W, 3].
             arrived: when it came, seconds.
             tracker, preparation: of the camera.
+            predict: whether the tracker is to say first what it expects.
 
         Raises:
             InputError: the image has not the size of the camera.
@@ -130,6 +134,8 @@ class Intake:
         if len(actions) > 1:
             self._report.reject('executed_actions_skipped', InputError(
                 'executed_actions', 'an image between two actions', f'{len(actions)} without: the last is used'))
-        frame = tracker.step(prepared, actions[-1] if actions else None, stamp, moving)
+        action = actions[-1] if actions else None
+        predicted = tracker.predicted(action) if predict else None
+        frame = tracker.step(prepared, action, stamp, moving)
         self._used = True
-        return Processed(prepared, frame, in_source_pixels(frame, preparation), moving)
+        return Processed(prepared, frame, in_source_pixels(frame, preparation), moving, predicted)

@@ -14,7 +14,7 @@ from visualization_msgs.msg import MarkerArray
 from object_centric_ros.geometry import Preparation
 from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes.drawing import draw_labels, draw_overlay
-from object_centric_ros.nodes.images import from_array
+from object_centric_ros.nodes.images import from_array, masks_message
 from object_centric_ros.nodes.intake import Processed
 from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import frame_to_message, markers
@@ -33,13 +33,24 @@ class Output:
         self._labels = node.publish_on(Image, 'label_image', QoSProfile(depth=2))
         self._overlay = node.publish_on(Image, 'overlay', QoSProfile(depth=2))
         self._markers = node.publish_on(MarkerArray, 'markers', QoSProfile(depth=2))
+        self._predicted = node.publish_on(Image, 'predicted_image', QoSProfile(depth=2))
+        self._masks = node.publish_on(Image, 'soft_masks', QoSProfile(depth=2))
         self._next_drawing = -np.inf
 
+    @property
+    def wants_prediction(self) -> bool:
+        """Whether somebody listens to what the model expects."""
+        return bool(self._predicted.get_subscription_count())
+
     def results(self, done: Processed, header: Header, session: int, preparation: Preparation) -> None:
-        """Entities and label image of an image with that header."""
+        """Entities and label image of an image with that header; prediction and soft masks only for subscribers."""
         settings = self._node.settings
         self._entities.publish(frame_to_message(done.found, header, settings.work_frame, session))
         self._labels.publish(label_message(done, header, preparation, settings.label_image_size))
+        if done.predicted is not None:
+            self._predicted.publish(from_array(done.predicted, header, 'rgb8'))
+        if self._masks.get_subscription_count():
+            self._masks.publish(masks_message(done.frame.masks, header))
 
     def pictures(self, done: Processed, header: Header) -> None:
         """Overlay and markers, at their own rate and only for subscribers."""

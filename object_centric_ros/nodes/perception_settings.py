@@ -26,6 +26,9 @@ class Tracker(Protocol):
              robot_moving: bool = False) -> TrackedFrame:
         """Take one frame."""
 
+    def predicted(self, action: PickPlace | None = None) -> NDArray[np.uint8] | None:
+        """What the next image should show."""
+
     def reconsider(self) -> None:
         """The scene may have changed unseen."""
 

@@ -164,6 +164,22 @@ class EntityTracker:
         reconstruction = (masks[:, None] * colours).sum(0)
         return self._frame(small, views, masks, colours, reconstruction, stamp, seconds)
 
+    def predicted(self, action: PickPlace | None = None) -> NDArray[np.uint8] | None:
+        """What the next image should show, before it is seen: RGB [S, S, 3], model image; None before the first frame.
+
+        Args:
+            action: what was executed since the last frame.
+        """
+        if self.belief is None or self.scene is None:
+            return None
+        scene = self.scene  # a model that says nothing of the time in between expects what it saw
+        if action is not None or self.model.drifts:
+            told = None if action is None else self.action_vector(action)
+            with torch.no_grad():
+                scene = self.model.scene(self.model.predict(self.belief, told))
+        picture = scene.image[0].float().expand(3, -1, -1).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        return np.asarray(np.round(255 * picture), np.uint8)
+
     def _infer(self, x: Tensor, action: PickPlace | None, pixels: NDArray[np.float32], stamp: float,
                robot_moving: bool) -> Reading:
         """The frame's likeliest reading: from the last belief, from what the action makes of it, or from nothing."""

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from object_centric_ros import encodings
 from object_centric_ros.errors import InputError
 from object_centric_ros.nodes import bridge
-from object_centric_ros.nodes.images import from_array, labels_of, to_rgb
+from object_centric_ros.nodes.images import from_array, labels_of, masks_message, masks_of, to_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -213,3 +213,15 @@ def test_a_cv_bridge_that_crashes_or_fails_is_passed_over(installed, text):
     assert bridge.usable() == frozenset()
     np.testing.assert_array_equal(to_rgb(message(RGB[..., ::-1], 'bgr8')), RGB)
     assert 'cv_bridge' not in sys.modules
+
+
+def test_soft_masks_there_and_back():
+    masks = np.random.default_rng(3).random((3, 8, 8)).astype(np.float32)
+    message = masks_message(masks, Header(frame_id='lens'))
+    assert (message.height, message.width, message.encoding, message.header.frame_id) == (24, 8, 'mono8', 'lens')
+    np.testing.assert_allclose(masks_of(message), masks, atol=0.5 / 255 + 1e-6)
+    for name, value in (('height', 23), ('width', 0), ('encoding', 'mono16'), ('data', message.data[:-1])):
+        spoilt = masks_message(masks, Header())
+        setattr(spoilt, name, value)
+        with pytest.raises(InputError, match='soft masks'):
+            masks_of(spoilt)

@@ -42,12 +42,17 @@ def blobs(image: np.ndarray, camera: PinholeCamera) -> list[tuple[np.ndarray, np
 
 
 class ColourTracker:
-    """Ids by colour; the memory of slot 99 tells what `step` was given: (action given, robot moving)."""
+    """Ids by colour; expects what it saw last.
+
+    The memory of slot 99 tells what `step` was given (action given, robot moving), its mean how often it was asked what
+    it expects.
+    """
 
     def __init__(self, camera: PinholeCamera | None) -> None:
         self.camera, self.model_id = camera or CAMERA, MODEL_ID
         self.known: list[np.ndarray] = []
         self.shifted = self.reconsidered = 0.0
+        self.asked, self.last = 0, None  # how often it was asked what it expects, and the last model image
 
     def reconsider(self) -> None:
         self.reconsidered += 1
@@ -57,6 +62,10 @@ class ColourTracker:
 
     def reset(self) -> None:
         self.known = []
+
+    def predicted(self, action: PickPlace | None = None) -> np.ndarray | None:
+        self.asked += 1
+        return self.last
 
     def state_dict(self) -> dict:
         return {}  # nothing that outlives it
@@ -79,11 +88,13 @@ class ColourTracker:
                 entities.append(Entity(near[0] + 1, slot, 1.0, True, (float(xy[0]), float(xy[1]), 0.03),
                                        (float(u.mean()), float(v.mean())), box, float(mask.sum()), tuple(colour)))
         told = np.array([action is not None, robot_moving], np.float32)
-        rest = SlotState(99, np.zeros(5, np.float32), np.ones(5, np.float32), told)
+        asked = np.array([self.asked, 0, 0, 0, 0], np.float32)
+        rest = SlotState(99, asked, np.ones(5, np.float32), told)
         small = cv2.resize(labels[:, 80:560], (64, 64), interpolation=cv2.INTER_NEAREST)
-        zeros = np.zeros((1, 64, 64), np.float32)
-        return TrackedFrame(stamp, self.model_id, tuple(entities), (rest,), small, zeros, zeros[:, None].repeat(3, 1),
-                            zeros.repeat(3, 0), model_image(image), time.perf_counter() - began)
+        masks = np.stack([0.8 * (small == k + 1) for k in range(max(1, len(self.known)))]).astype(np.float32)
+        self.last = model_image(image)
+        return TrackedFrame(stamp, self.model_id, tuple(entities), (rest,), small, masks, masks[:, None].repeat(3, 1),
+                            np.zeros((3, 64, 64), np.float32), self.last, time.perf_counter() - began)
 
 
 class Places(list):

@@ -16,8 +16,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from object_centric_ros.geometry import model_image
 from object_centric_ros.msg import EntityArray, ExecutedAction
-from object_centric_ros.nodes.images import labels_of, to_rgb
+from object_centric_ros.nodes.images import labels_of, masks_of, to_rgb
 from object_centric_ros.nodes.messages import nanoseconds
 
 PICTURE = np.full((480, 640, 3), 130, np.uint8)
@@ -84,6 +85,24 @@ def test_pictures_for_people_carry_the_stamp_too(camera, probe):
     assert overlay.header == header and to_rgb(overlay).shape == (240, 320, 3)
     _, markers = of_image(camera, probe, 'markers', lambda m: m.markers[0].header.stamp)
     assert {m.header.frame_id for m in markers.markers} == {'work_plane'} and len(markers.markers) == 5
+
+
+def test_predictions_and_soft_masks_are_made_for_those_who_listen(camera, probe):
+    assert seen(camera, probe).background[0].latent_mean[0] == 0, 'nobody asked for a prediction'
+    for topic in ('predicted_image', 'soft_masks'):
+        probe.listen(Image, topic)
+    header, predicted = of_image(camera, probe, 'predicted_image')
+    assert predicted.header == header
+    np.testing.assert_array_equal(to_rgb(predicted), model_image(PICTURE))
+    header, message = of_image(camera, probe, 'soft_masks')
+    result = probe.wait(lambda: next((m for m in probe.heard['entities'] if m.header == header), None), 60, 'entities')
+    masks = masks_of(message)
+    assert message.header == header and masks.shape == (2, 64, 64) and len(result.entities) == 2
+    for entity in result.entities:
+        v, u = np.nonzero(masks[entity.slot] > 0.5)
+        at = 80 + 7.5 * (u.mean() + 0.5), 7.5 * (v.mean() + 0.5)
+        np.testing.assert_allclose(at, entity.centroid, atol=8)
+        assert masks[entity.slot].max() == pytest.approx(0.8, abs=1 / 255)
 
 
 def set_to(**values):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -47,6 +49,27 @@ def test_finds_every_block_where_it_is(tracker: EntityTracker, world: TabletopWo
     assert worst_distance(frame, world) < 0.012
     assert set(np.unique(frame.label_image)) == {0, *(e.id for e in frame.entities)}
     assert np.allclose(frame.masks.sum(0), 1, atol=1e-4)
+
+
+def test_what_is_predicted_is_seen_and_asking_changes_nothing(tracker: EntityTracker) -> None:
+    world = TabletopWorld()
+    world.reset(4243, 3)
+    assert tracker.predicted() is None
+    frame = watch(tracker, world.render(), 4)
+    still = tracker.predicted()
+    assert still is not None and still.shape == (64, 64, 3)
+    assert np.square(still / 255 - frame.image / 255).mean() < 0.002
+    block, place = world.block_positions()[0, :2], (0.0, 0.2)
+    action = PickPlace((float(block[0]), float(block[1])), place)
+    quiet = copy.deepcopy(tracker)
+    expected = tracker.predicted(action)
+    assert world.teleport_pick_place(block, place).success
+    after = tracker.step(world.render(), action, 1.0)
+    assert expected is not None
+    errors = [np.square(picture / 255 - after.image / 255).mean() for picture in (expected, still)]
+    assert errors[0] < 0.5 * errors[1], 'the action was not predicted'
+    unasked = quiet.step(world.render(), action, 1.0)
+    np.testing.assert_array_equal(places(after), places(unasked))
 
 
 def test_bfloat16_tells_the_same_things_at_the_same_places(tracker: EntityTracker, world: TabletopWorld) -> None:
