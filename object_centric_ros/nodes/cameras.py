@@ -78,7 +78,7 @@ class Transforms:
         Args:
             work_frame: the table's frame.
             camera_frame: optical frame, `frame_id` of the images.
-            patience: seconds to wait for it.
+            patience: seconds to wait for it; 0: it is known by now, or not.
 
         Raises:
             InputError: it did not come.
@@ -90,10 +90,14 @@ class Transforms:
                 break
             except self._errors as e:
                 if time.monotonic() >= end:
-                    raise InputError('tf2', f'a transform from {camera_frame} to {work_frame} in {patience:g} s',
+                    raise InputError('tf2', f'a transform from {camera_frame or "no frame"} to {work_frame}',
                                      e) from e
             time.sleep(0.05)
         return pose_of_transform(found.transform)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._listener.unregister()
 
 
 def pose_of_transform(transform: Any) -> Pose:

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import ExecutedAction
 from object_centric_ros.nodes import transport
-from object_centric_ros.nodes.cameras import pose_from_parameters
+from object_centric_ros.nodes.cameras import Transforms, pose_from_parameters
 from object_centric_ros.nodes.images import to_rgb
 from object_centric_ros.nodes.intake import Intake
 from object_centric_ros.nodes.managed import ManagedNode
@@ -52,6 +52,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         super().__init__('entity_perception', PerceptionSettings, 'image', **arguments)
         self._factory = factory
         self._setup: Setup | None = None
+        self._transforms: Transforms | None = None
         self._memory = Memory(self.diagnostics)
         self._images: Newest[tuple[ImageMessage, float]] = Newest()  # with the time of arrival, monotonic seconds
         self._worker: threading.Thread | None = None
@@ -62,12 +63,17 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
     # ---- lifecycle ---------------------------------------------------------------------------------------------------
 
     def check(self, settings: PerceptionSettings) -> None:
-        """The pose of the camera is complete, or not given."""
-        pose_from_parameters(settings.camera_position, settings.camera_orientation)
+        """The pose of the camera is complete, or not given, or that of tf."""
+        pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
+        if pose is not None and settings.camera_pose == 'tf':
+            raise InputError('camera_pose', 'tf, or camera_position and camera_orientation', 'both')
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""
-        self._setup = Setup(self.settings, self._factory, self._memory, self.diagnostics, self.get_logger())
+        s = self.settings
+        self._transforms = Transforms(self) if s.camera_pose == 'tf' else None
+        self._setup = Setup(s, self._factory, self._memory, self._transforms, self.diagnostics, self.get_logger())
+        self._output.offer_detections(s.publish_detections)
 
     def start(self) -> None:
         """Subscribe, and work in a thread."""
@@ -107,7 +113,11 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
     def unload(self) -> None:
         """Let go of the tracker and of the device with it."""
         self._setup = None
-        self.diagnostics.condition('model')
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+        for name in ('model', 'transform'):
+            self.diagnostics.condition(name)
 
     # ---- what comes in (executor's thread: never blocks) -------------------------------------------------------------
 
@@ -187,7 +197,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
         age = self._age(message)
         if 0 <= age < OTHER_CLOCK:
             self.diagnostics.took('latency', age)
-        self._output.pictures(done, message.header)
+        self._output.pictures(done, message.header, preparation)
         if self.settings.state_file and not done.moving and time.monotonic() >= self._next_saving:
             self._next_saving = time.monotonic() + self.settings.state_interval
             self._memory.keep(tracker, setup.session, self.settings.state_file)

@@ -9,7 +9,6 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import Entity as EntityMsg
@@ -120,21 +119,3 @@ def _entity_from_message(m: EntityMsg) -> Entity:
                   position=place, centroid=(float(m.centroid[0]), float(m.centroid[1])), box=(u0, v0, u1, v1),
                   mask_area=float(m.mask_area), colour=(float(m.colour.r), float(m.colour.g), float(m.colour.b)),
                   covariance=(xx, xy, yx, yy))
-
-
-def markers(frame: TrackedFrame, stamp: Time, work_frame: str, size: float = 0.05) -> MarkerArray:
-    """Spheres of `size` metres and ids at the entities' positions; replaces all markers of an earlier frame."""
-    header = Header(stamp=stamp, frame_id=work_frame)
-    out = [Marker(header=header, action=Marker.DELETEALL)]
-    for e in frame.entities:
-        r, g, b = (float(c) for c in e.colour)
-        body = Marker(header=header, ns='entities', id=int(e.id), type=Marker.SPHERE, action=Marker.ADD,
-                      color=ColorRGBA(r=r, g=g, b=b, a=0.9 if e.visible else 0.3))
-        body.pose.position = point(e.position)
-        body.scale.x = body.scale.y = body.scale.z = size
-        label = Marker(header=header, ns='ids', id=int(e.id), type=Marker.TEXT_VIEW_FACING, action=Marker.ADD,
-                       text=str(e.id), color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
-        label.pose.position = point((e.position[0], e.position[1], e.position[2] + size))
-        label.scale.z = 0.6 * size
-        out += [body, label]
-    return MarkerArray(markers=out)

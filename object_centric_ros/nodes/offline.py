@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
+from object_centric_ros.errors import InputError
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes.cameras import pose_from_parameters, preparation_of, same_camera
 from object_centric_ros.nodes.images import to_rgb
@@ -45,11 +46,16 @@ class OfflinePerception:
 
     Attributes:
         counts: what was taken, and what was refused and why, under the node's names.
+
+    Raises:
+        InputError: the model cannot be loaded, or the pose of the camera is said to be in tf.
     """
 
     def __init__(self, settings: PerceptionSettings, info: CameraInfo | None = None, topic: str = 'image',
                  factory: TrackerFactory = make_tracker) -> None:
         self.settings, self.counts = settings, Counts()
+        if settings.camera_pose != 'parameters':
+            raise InputError('camera_pose', 'parameters: tf of a bag is not read', settings.camera_pose)
         pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
         known = info is not None and pose is not None
         self.tracker = factory(settings, preparation_of(settings, topic, info, pose, None).camera if known else None)

@@ -58,6 +58,9 @@ class PerceptionSettings(ManagedSettings):
     camera_orientation: tuple[float, ...] = parameter(
         (), 'optical frame to work_frame, quaternion x, y, z, w or matrix by rows; empty: as the model was trained',
         -1, 1, lengths=(0, 4, 9))
+    camera_pose: str = parameter(
+        'parameters', 'where the pose of the camera comes from: the two parameters above, or tf, from the frame_id of '
+        'the images to work_frame, as it is at the first image', choices=('parameters', 'tf'))
     image_transport: str = parameter('raw', 'raw: topic image; compressed: topic image/compressed, JPEG or PNG',
                                      choices=('raw', 'compressed'))
     rectified: str = parameter('auto', 'whether images are free of distortion already; otherwise it is taken out as '
@@ -80,6 +83,9 @@ class PerceptionSettings(ManagedSettings):
     motion_threshold: float = parameter(0.02, 'a joint faster than this moves, rad/s or m/s', 0, 10)
     motion_settle_time: float = parameter(0.5, 'seconds that the robot counts as moving after its last motion', 0, 60)
     label_image_size: str = parameter('model', 'size of label_image', choices=('model', 'input'), change='live')
+    publish_detections: bool = parameter(
+        False, 'publish visible entities as vision_msgs/Detection2DArray on detections too, where vision_msgs is '
+        'installed')
     publish_overlay: bool = parameter(
         True, 'draw and publish overlay and markers while someone subscribes', change='live')
     overlay_rate: float = parameter(5.0, 'most overlays and markers a second', 0.1, 100, change='live')

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, Preparation
-from object_centric_ros.nodes.cameras import Pose, pose_from_parameters, preparation_of, same_camera
+from object_centric_ros.nodes.cameras import Pose, Transforms, pose_from_parameters, preparation_of, same_camera
 from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.messages import seconds
 from object_centric_ros.nodes.perception_memory import Memory
@@ -30,6 +30,7 @@ class Setup:
         settings: of the node.
         factory: makes the tracker.
         memory: what a new tracker goes on from.
+        transforms: tf, where that tells the pose of the camera.
         diagnostics: told what is missing.
         log: for what went well.
 
@@ -42,9 +43,9 @@ class Setup:
         InputError: the model cannot be loaded. One that has no camera of its own waits for camera_info instead.
     """
 
-    def __init__(self, settings: PerceptionSettings, factory: TrackerFactory, memory: Memory, diagnostics: Diagnostics,
-                 log: Any) -> None:
-        self._settings, self._factory, self._memory = settings, factory, memory
+    def __init__(self, settings: PerceptionSettings, factory: TrackerFactory, memory: Memory,
+                 transforms: Transforms | None, diagnostics: Diagnostics, log: Any) -> None:
+        self._settings, self._factory, self._memory, self._transforms = settings, factory, memory, transforms
         self._diagnostics, self._log = diagnostics, log
         self._pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
         self._info: CameraInfo | None = None
@@ -79,6 +80,10 @@ class Setup:
             return self.tracker, self.preparation
         now = time.monotonic()
         self._first_image = min(self._first_image, now)
+        if self._pose is None and self._transforms is not None:
+            self._pose = self._looked_up(self._transforms, header.frame_id)
+            if self._pose is None:
+                return None
         if self.tracker is None and not self._load_for(topic):
             self._diagnostics.count('images_without_model')
             return None
@@ -91,6 +96,17 @@ class Setup:
     def begin_session(self) -> None:
         """From here on ids stand for other things."""
         self.session = secrets.randbits(63) | 1
+
+    def _looked_up(self, transforms: Transforms, camera_frame: str) -> Pose | None:
+        """The pose of the camera by tf; None, and a complaint, while there is none."""
+        try:
+            pose = transforms.pose(self._settings.work_frame, camera_frame, 0.0)
+        except InputError as error:
+            self._diagnostics.count('images_waiting_for_transform')
+            self._diagnostics.condition('transform', 'error', f'no pose of the camera: {error}')
+            return None
+        self._diagnostics.condition('transform')
+        return pose
 
     def _settle(self, tracker: Tracker, header: Header, image: NDArray[np.uint8], topic: str
                 ) -> tuple[Tracker, Preparation]:
@@ -112,12 +128,11 @@ class Setup:
 
     def _load_for(self, topic: str) -> bool:
         """Try, every few seconds, to load a model that needs a camera."""
-        pose: Pose | None = self._pose
-        if self._info is None or pose is None or time.monotonic() < self._next_load:
+        if self._info is None or self._pose is None or time.monotonic() < self._next_load:
             return False
         self._next_load = time.monotonic() + AGAIN_AFTER
         try:
-            self._load(preparation_of(self._settings, topic, self._info, pose, None).camera)
+            self._load(preparation_of(self._settings, topic, self._info, self._pose, None).camera)
         except InputError as error:
             self._diagnostics.condition('model', 'error', f'no model: {error}')
             return False

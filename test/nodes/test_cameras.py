@@ -109,10 +109,14 @@ def test_tf2_where_it_imports_and_otherwise_what_to_give_instead(monkeypatch):
             return SimpleNamespace(transform=transform())
 
     tf2.TransformException = type('TransformException', (Exception,), {})
-    tf2.Buffer, tf2.TransformListener = Buffer, lambda buffer, node: (buffer, node)
+    gone: list[str] = []
+    tf2.Buffer = Buffer
+    tf2.TransformListener = lambda buffer, node: SimpleNamespace(unregister=lambda: gone.append(node))
     monkeypatch.setitem(sys.modules, 'tf2_ros', tf2)
-    transforms = Transforms(None)
+    transforms = Transforms('node')
     np.testing.assert_allclose(transforms.pose('table', 'lens', 60.0)[1], [0.1, -0.2, 1.0])
     assert asked == [('table', 'lens')] * 3
-    with pytest.raises(InputError, match='nobody to table in 0'):
+    with pytest.raises(InputError, match='from nobody to table, got not yet'):
         transforms.pose('table', 'nobody', 0.1)
+    transforms.close()
+    assert gone == ['node']

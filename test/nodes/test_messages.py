@@ -15,7 +15,8 @@ from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes.cameras import camera_from_info, info_from_camera, pose_from_parameters, same_camera
 from object_centric_ros.nodes.drawing import draw_labels, draw_overlay, draw_plan
-from object_centric_ros.nodes.messages import frame_from_message, frame_to_message, markers
+from object_centric_ros.nodes.markers import markers
+from object_centric_ros.nodes.messages import frame_from_message, frame_to_message
 from object_centric_ros.tracking.entities import Entity, SlotState, TrackedFrame
 
 CAMERA = PinholeCamera.looking_at((0.0, -0.6, 0.7), (0.0, 0.0, 0.0), 40.0, 640, 480)
@@ -71,10 +72,26 @@ def test_a_message_that_makes_no_sense_is_refused(spoil, words):
 
 
 def test_markers_replace_the_old_ones_and_carry_ids():
-    out = markers(frame(), Header().stamp, 'work_plane').markers
+    out = markers(frame(), Header().stamp, 'work_plane', CAMERA).markers
     assert out[0].action == out[0].DELETEALL
-    assert [(m.ns, m.id) for m in out[1:]] == [('entities', 3), ('ids', 3), ('entities', 300), ('ids', 300)]
+    kinds = [(m.ns, m.id) for m in out[1:]]
+    assert kinds == [('entities', 3), ('ids', 3), ('outlines', 3), ('covariances', 3),
+                     ('entities', 300), ('ids', 300), ('outlines', 300)], 'an ellipse of what nobody knows'
     assert all(m.header.frame_id == 'work_plane' for m in out) and out[2].text == '3'
+
+
+def test_outlines_lie_where_the_mask_is_and_ellipses_hold_the_position():
+    out = {m.ns: m for m in markers(frame(), Header().stamp, 'work_plane', CAMERA).markers if m.id == 3}
+    points = np.array([(p.x, p.y, p.z) for p in out['outlines'].points])
+    assert (points[0] == points[-1]).all() and np.allclose(points[:, 2], 0.03)
+    pixels = CAMERA.square(64).project(points)
+    np.testing.assert_allclose([*pixels.min(0), *pixels.max(0)], [20, 20, 30, 30], atol=0.5)
+    ellipse, covariance = out['covariances'], np.reshape(frame().entities[0].covariance, (2, 2))
+    turn = 2 * np.arctan2(ellipse.pose.orientation.z, ellipse.pose.orientation.w)
+    for angle, length in ((turn, ellipse.scale.x), (turn + np.pi / 2, ellipse.scale.y)):
+        axis = np.array([np.cos(angle), np.sin(angle)])
+        np.testing.assert_allclose(length / 2, np.sqrt(5.991 * axis @ covariance @ axis), rtol=1e-3)
+    assert ellipse.scale.x > ellipse.scale.y
 
 
 def test_camera_info_there_and_back():
