@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.node import Node
@@ -17,7 +17,6 @@ from std_msgs.msg import Header
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import Lens, PinholeCamera, Preparation, named_rectified
-from object_centric_ros.nodes.perception_settings import PerceptionSettings
 from object_centric_ros.tracking.entities import TrackedFrame
 
 Pose = tuple[np.ndarray, np.ndarray]
@@ -132,13 +131,25 @@ def preparation_from_info(info: CameraInfo, pose: Pose, rectified: bool = False,
     return Preparation(camera_from_info(info, pose), lens, crop, letterbox)
 
 
-def preparation_of(settings: PerceptionSettings, topic: str, info: CameraInfo | None, pose: Pose | None,
+class Part(Protocol):
+    """The parameters that say which part of the images counts."""
+
+    @property
+    def crop(self) -> tuple[int, ...]:
+        """left, top, width, height, or empty."""
+
+    @property
+    def letterbox(self) -> bool:
+        """Whether bars make it square."""
+
+
+def preparation_of(part: Part, rectified: bool, info: CameraInfo | None, pose: Pose | None,
                    own: PinholeCamera | None) -> Preparation:
-    """What the images on a topic go through, by the parameters `rectified`, `crop` and `letterbox`.
+    """What images go through, the same for perception, replay and planner.
 
     Args:
-        settings: of perception.
-        topic: its name may say that the images are rectified.
+        part: of the images that counts.
+        rectified: the images are free of distortion already.
         info: of the camera; None: it is the model's own.
         pose: of the camera; None: that of the model's own.
         own: the camera that the model was trained with; None where info and pose are given.
@@ -146,17 +157,20 @@ def preparation_of(settings: PerceptionSettings, topic: str, info: CameraInfo | 
     Raises:
         InputError: as of `preparation_from_info`, or a crop that is not within the image.
     """
-    crop = (settings.crop[0], settings.crop[1], settings.crop[2], settings.crop[3]) if settings.crop else None
+    crop = (part.crop[0], part.crop[1], part.crop[2], part.crop[3]) if part.crop else None
     if pose is None:
         assert own is not None
         pose = own.rotation, own.position
     if info is None:
         assert own is not None
         camera = PinholeCamera(own.width, own.height, own.fx, own.fy, own.cx, own.cy, *pose)
-        return Preparation(camera, None, crop, settings.letterbox)
-    choice = settings.rectified
-    rectified = named_rectified(topic) if choice == 'auto' else choice == 'yes'
-    return preparation_from_info(info, pose, rectified, crop, settings.letterbox)
+        return Preparation(camera, None, crop, part.letterbox)
+    return preparation_from_info(info, pose, rectified, crop, part.letterbox)
+
+
+def is_rectified(choice: str, topic: str) -> bool:
+    """What the parameter `rectified` (yes, no, auto) says of the images on a topic; auto goes by its name."""
+    return named_rectified(topic) if choice == 'auto' else choice == 'yes'
 
 
 def rectified_info(info: CameraInfo) -> CameraInfo:

@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import EntityArray, ExecutedAction
-from object_centric_ros.nodes.cameras import pose_from_parameters, preparation_of, same_camera
+from object_centric_ros.nodes.cameras import is_rectified, pose_from_parameters, preparation_of, same_camera
 from object_centric_ros.nodes.images import to_rgb
 from object_centric_ros.nodes.intake import Intake, Processed
 from object_centric_ros.nodes.messages import frame_to_message
@@ -58,8 +58,9 @@ class OfflinePerception:
             raise InputError('camera_pose', 'parameters: tf of a bag is not read', settings.camera_pose)
         pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
         known = info is not None and pose is not None
-        self.tracker = factory(settings, preparation_of(settings, topic, info, pose, None).camera if known else None)
-        self.preparation = preparation_of(settings, topic, info, pose, self.tracker.camera)
+        flat = is_rectified(settings.rectified, topic)
+        self.tracker = factory(settings, preparation_of(settings, flat, info, pose, None).camera if known else None)
+        self.preparation = preparation_of(settings, flat, info, pose, self.tracker.camera)
         if not same_camera(self.preparation.camera, self.tracker.camera):
             self.tracker = factory(settings, self.preparation.camera)
         self._intake = Intake(settings, self.counts)

@@ -13,7 +13,14 @@ from std_msgs.msg import Header
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, Preparation
-from object_centric_ros.nodes.cameras import Pose, Transforms, pose_from_parameters, preparation_of, same_camera
+from object_centric_ros.nodes.cameras import (
+    Pose,
+    Transforms,
+    is_rectified,
+    pose_from_parameters,
+    preparation_of,
+    same_camera,
+)
 from object_centric_ros.nodes.diagnostics import Diagnostics
 from object_centric_ros.nodes.messages import seconds
 from object_centric_ros.nodes.perception_memory import Memory
@@ -115,7 +122,7 @@ class Setup:
         if self._info is None:
             self._diagnostics.reject('camera_info_missing', InputError(
                 'camera_info', f'a message within {self._settings.camera_info_wait:g} s', "none: using the model's"))
-        preparation = preparation_of(self._settings, topic, self._info, self._pose, own)
+        preparation = self._preparation(topic, own)
         source = preparation.source
         if image.shape[:2] != (source.height, source.width):
             raise InputError('image size', f'{source.width}x{source.height} of the camera',
@@ -126,13 +133,17 @@ class Setup:
         self.preparation = preparation
         return tracker, preparation
 
+    def _preparation(self, topic: str, own: PinholeCamera | None) -> Preparation:
+        s = self._settings
+        return preparation_of(s, is_rectified(s.rectified, topic), self._info, self._pose, own)
+
     def _load_for(self, topic: str) -> bool:
         """Try, every few seconds, to load a model that needs a camera."""
         if self._info is None or self._pose is None or time.monotonic() < self._next_load:
             return False
         self._next_load = time.monotonic() + AGAIN_AFTER
         try:
-            self._load(preparation_of(self._settings, topic, self._info, self._pose, None).camera)
+            self._load(self._preparation(topic, None).camera)
         except InputError as error:
             self._diagnostics.condition('model', 'error', f'no model: {error}')
             return False
