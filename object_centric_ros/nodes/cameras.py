@@ -55,6 +55,18 @@ def quaternion_matrix(orientation: tuple[float, ...]) -> np.ndarray:
                      [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
 
 
+def one_pose(position: tuple[float, ...], orientation: tuple[float, ...], source: str) -> Pose | None:
+    """The pose that parameters give; None if they give none, or `source` is tf.
+
+    Raises:
+        InputError: as of `pose_from_parameters`, or there are two.
+    """
+    pose = pose_from_parameters(position, orientation)
+    if pose is not None and source == 'tf':
+        raise InputError('camera_pose', 'tf, or camera_position and camera_orientation', 'both')
+    return pose
+
+
 class Transforms:
     """The camera's pose from tf2, where tf2 is installed (it is not on PyPI).
 

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from object_centric_ros.errors import InputError
 from object_centric_ros.msg import ExecutedAction
 from object_centric_ros.nodes import transport
-from object_centric_ros.nodes.cameras import Transforms, pose_from_parameters
+from object_centric_ros.nodes.cameras import Transforms, one_pose
 from object_centric_ros.nodes.images import to_rgb
 from object_centric_ros.nodes.intake import Intake
 from object_centric_ros.nodes.managed import ManagedNode
@@ -64,9 +64,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
 
     def check(self, settings: PerceptionSettings) -> None:
         """The pose of the camera is complete, or not given, or that of tf."""
-        pose = pose_from_parameters(settings.camera_position, settings.camera_orientation)
-        if pose is not None and settings.camera_pose == 'tf':
-            raise InputError('camera_pose', 'tf, or camera_position and camera_orientation', 'both')
+        one_pose(settings.camera_position, settings.camera_orientation, settings.camera_pose)
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""

@@ -20,11 +20,11 @@ from std_msgs.msg import Header
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.errors import InputError
-from object_centric_ros.geometry import PinholeCamera, Preparation, model_image, table_to_model
+from object_centric_ros.geometry import PinholeCamera, model_image, table_to_model
 from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes import transport
 from object_centric_ros.nodes.build import BuildLimits, BuildStopped, RosBuild
-from object_centric_ros.nodes.cameras import pose_from_parameters, preparation_from_info, same_camera
+from object_centric_ros.nodes.cameras import Transforms, one_pose, preparation_of, same_camera
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.drawing import draw_plan
 from object_centric_ros.nodes.images import from_array, to_rgb
@@ -79,6 +79,12 @@ class PlannerSettings(ArmSettings):
         -1, 1, lengths=(0, 4, 9))
     rectified: bool = parameter(False, "whether the camera's images are free of distortion already, as in "
                                 'entity_perception')
+    camera_pose: str = parameter(
+        'parameters', 'where the pose of the camera comes from, as in entity_perception; tf: from the frame_id of '
+        'camera_info to work_frame', choices=('parameters', 'tf'))
+    crop: tuple[int, ...] = parameter((), 'left, top, width, height (pixels), as in entity_perception', 0, 8192,
+                                      lengths=(0, 4))
+    letterbox: bool = parameter(False, 'black bars, as in entity_perception')
     max_belief_age: float = parameter(
         2.0, 'no command when the newest entities are older than this, seconds', 0.01, 60, change='live')
     settle_time: float = parameter(
@@ -122,6 +128,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         self._beliefs: Newest[EntityArray] = Newest()
         self._session = 0
         self._info: CameraInfo | None = None
+        self._transforms: Transforms | None = None
         self._busy, self._stopped = threading.Lock(), ''
         group = ReentrantCallbackGroup()
         self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
@@ -134,13 +141,14 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
 
     def check(self, settings: PlannerSettings) -> None:
         """The pose of the camera is complete, or not given, and the zones have an inside."""
-        pose_from_parameters(settings.camera_position, settings.camera_orientation)
+        one_pose(settings.camera_position, settings.camera_orientation, settings.camera_pose)
         Zones(settings)
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""
         s = self.settings
-        self._pose = pose_from_parameters(s.camera_position, s.camera_orientation)
+        self._pose = one_pose(s.camera_position, s.camera_orientation, s.camera_pose)
+        self._transforms = Transforms(self) if s.camera_pose == 'tf' else None
         self._info = None
         try:
             self.get_logger().info(f'model {self._planner_now().model_id} is ready')
@@ -165,6 +173,9 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
     def unload(self) -> None:
         """Let go of the planner and of the device with it."""
         self._planner = None
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
         self.diagnostics.condition('model')
 
     def _stop(self, reason: str) -> str:
@@ -189,17 +200,13 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
     def _planner_now(self) -> PlannerLike:
         """The planner for the camera that is known by now."""
         try:
-            info, known = self._info, self._pose
-            flat = self.settings.rectified
-            told = preparation_from_info(info, known, flat).camera if info is not None and known is not None else None
-            planner = self._planner or self._factory(self.settings, told)  # a model may have no camera of its own
-            camera = planner.camera
-            pose = self._pose or (camera.rotation, camera.position)
-            if info is not None:
-                self._preparation = preparation_from_info(info, pose, flat)
-            else:
-                self._preparation = Preparation(PinholeCamera(camera.width, camera.height, camera.fx, camera.fy,
-                                                              camera.cx, camera.cy, *pose))
+            info, s = self._info, self.settings
+            if self._transforms is not None and info is not None and self._pose is None:
+                self._pose = self._transforms.pose(s.work_frame, info.header.frame_id, 0.0)
+            known = info is not None and self._pose is not None
+            told = preparation_of(s, s.rectified, info, self._pose, None).camera if known else None
+            planner = self._planner or self._factory(s, told)  # a model may have no camera of its own
+            self._preparation = preparation_of(s, s.rectified, info, self._pose, planner.camera)
             camera = self._preparation.camera
             if not same_camera(camera, planner.camera):
                 planner = self._factory(self.settings, camera)
@@ -257,8 +264,9 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         picture, targets = None, None
         if has_image:
             image = to_rgb(request.image)
-            if image.shape[:2] != (planner.camera.height, planner.camera.width):
-                raise InputError('goal image size', f'{planner.camera.width}x{planner.camera.height} as of the camera',
+            source = self._preparation.source
+            if image.shape[:2] != (source.height, source.width):
+                raise InputError('goal image size', f'{source.width}x{source.height} as of the camera',
                                  f'{request.image.width}x{request.image.height}')
             image = self._preparation(image)
             build.observe()

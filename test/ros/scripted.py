@@ -90,7 +90,11 @@ class ColourTracker:
         told = np.array([action is not None, robot_moving], np.float32)
         asked = np.array([self.asked, 0, 0, 0, 0], np.float32)
         rest = SlotState(99, asked, np.ones(5, np.float32), told)
-        small = cv2.resize(labels[:, 80:560], (64, 64), interpolation=cv2.INTER_NEAREST)
+        height, width = labels.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        middle = labels[top:top + side, left:left + side]
+        small = cv2.resize(middle, (64, 64), interpolation=cv2.INTER_NEAREST)
         masks = np.stack([0.8 * (small == k + 1) for k in range(max(1, len(self.known)))]).astype(np.float32)
         self.last = model_image(image)
         return TrackedFrame(stamp, self.model_id, tuple(entities), (rest,), small, masks, masks[:, None].repeat(3, 1),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
-import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -21,7 +17,6 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from object_centric_ros.geometry import model_image
-from object_centric_ros.geometry.calibration import quaternion
 from object_centric_ros.msg import EntityArray, ExecutedAction
 from object_centric_ros.nodes.images import labels_of, masks_of, to_rgb
 from object_centric_ros.nodes.messages import nanoseconds
@@ -258,70 +253,6 @@ def test_a_parameter_that_makes_no_sense_ends_it_with_one_line(nodes):
     process = nodes.start(NODE, scripted=True, label_image_size='huge')
     assert process.wait(30) == 2
     assert "parameter label_image_size: expected string out of 'model', 'input', got 'huge'" in nodes.log()
-
-
-TF2 = '''
-"""A stand-in for tf2_ros: a transform is known as soon as a file with it is there."""
-import json, os
-from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
-
-class TransformException(Exception):
-    pass
-
-class Buffer:
-    def lookup_transform(self, target, source, when):
-        path = os.path.join(os.path.dirname(__file__), f'{target}_{source}.json')
-        if not os.path.exists(path):
-            raise TransformException(f'{source} is not connected to {target}')
-        with open(path) as file:
-            position, turn = json.load(file)
-        return TransformStamped(transform=Transform(translation=Vector3(**position), rotation=Quaternion(**turn)))
-
-class TransformListener:
-    def __init__(self, buffer, node):
-        pass
-
-    def unregister(self):
-        pass
-'''
-
-
-def test_the_pose_of_the_camera_comes_from_tf_and_is_asked_for_until_it_does(nodes, probe, tmp_path):
-    nodes.end()
-    (tmp_path / 'tf2_ros.py').write_text(TF2)
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get('PYTHONPATH')])])
-    probe.statuses.clear()
-    nodes.start(NODE, scripted=True, environment={'PYTHONPATH': path}, camera_pose='tf', work_frame='table',
-                publish_detections=True)
-    source = FakeCamera(probe, CAMERA)
-    source.ready(60)
-    probe.heard['entities'] = []
-    probe.again(lambda: source.send(PICTURE), lambda: probe.count(NODE, 'images_waiting_for_transform'), 60, 'wait')
-    probe.wait(lambda: 'from lens to table, got lens is not connected' in probe.statuses[NODE].message, 60, 'reason')
-    assert probe.statuses[NODE].level == b'\x02' and not probe.heard['entities']
-    higher = dataclasses.replace(CAMERA, position=np.add(CAMERA.position, [0.0, 0.0, 0.2]))
-    x, y, z, w = quaternion(higher.rotation)
-    pose = dict(zip('xyz', higher.position, strict=True)), {'x': x, 'y': y, 'z': z, 'w': w}
-    (tmp_path / 'table_lens.json').write_text(json.dumps(pose))
-    result = of_image(source, probe, 'entities')[1]
-    red = next(e for e in result.entities if e.colour.r > e.colour.b)
-    np.testing.assert_allclose([red.position.x, red.position.y], higher.to_plane([[324.5, 224.5]], 0.035)[0, :2],
-                               atol=2e-3)
-    assert result.work_frame == 'table'
-    probe.wait(lambda: 'not connected' not in probe.statuses[NODE].message, 60, 'end of the complaint')
-    if importlib.util.find_spec('vision_msgs') is None:
-        assert probe.count(NODE, 'detections_not_published') == 1 and 'expected vision_msgs' in nodes.log()
-    assert nodes.end() == [0]
-
-
-def test_tf_that_is_not_there_is_one_clear_reason(nodes, probe, tmp_path):
-    (tmp_path / 'tf2_ros.py').write_text("raise ImportError('not in this test')")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get('PYTHONPATH')])])
-    probe.statuses.clear()
-    nodes.start(NODE, scripted=True, environment={'PYTHONPATH': path}, camera_pose='tf')
-    probe.wait(lambda: 'tf2: expected tf2_ros, or camera_position' in getattr(probe.statuses.get(NODE), 'message', ''),
-               60, 'reason')
-    assert nodes.end() == [0]
 
 
 def test_terminated_it_ends_in_order(nodes, probe):
