@@ -6,7 +6,6 @@ decides what each slot stands for. A slot whose thing is covered keeps its belie
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import replace
@@ -32,6 +31,7 @@ from object_centric_ros.tracking.hypotheses import Reading, guesses, likeliest, 
 from object_centric_ros.tracking.identity import Identities
 from object_centric_ros.tracking.observation import SlotViews, empty_pixels, scene_arrays, view_slots
 from object_centric_ros.tracking.settings import TrackerConfig
+from object_centric_ros.tracking.snapshots import restore, taken
 
 SHIPPED = 'tabletop_parts.safetensors'
 
@@ -264,7 +264,7 @@ class EntityTracker:
     def _frame(self, small: NDArray[np.uint8], views: SlotViews, masks: NDArray[np.float32],
                colours: NDArray[np.float32], reconstruction: NDArray[np.float32], stamp: float, seconds: float
                ) -> TrackedFrame:
-        states = self._states()
+        states = self.states()
         side = min(self.camera.width, self.camera.height)
         scale = side / self.size
         offset = np.array([(self.camera.width - side) / 2, (self.camera.height - side) / 2])
@@ -298,20 +298,15 @@ class EntityTracker:
         return TrackedFrame(stamp, self.model_id, tuple(entities), background, labels, masks, colours, reconstruction,
                             small, seconds)
 
-    def _states(self) -> list[SlotState]:
+    def states(self) -> list[SlotState]:
+        """The belief over each slot; not before the first frame."""
         assert self.belief is not None
         mean, std, memory = (t[0].cpu().numpy() for t in (self.belief.mean, self.belief.std, self.belief.memory))
         return [SlotState(k, mean[k], std[k], memory[k]) for k in range(len(mean))]
 
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot: arrays, and the ledger as JSON; empty before the first frame."""
-        if self.belief is None:
-            return {}
-        tensors = {k: v.cpu().numpy() for k, v in self.belief.tensors().items()}
-        places = {name: {str(i): np.asarray(where, float).tolist() for i, where in getattr(self, name).items()}
-                  for name in ('positions', 'expected')}
-        ledger = {**self.identities.to_dict(), **places, 'unsettled': self.unsettled, 'usual': self.usual}
-        return {**tensors, 'ledger': json.dumps(ledger), 'model_id': self.model_id}
+        """A snapshot (see `snapshots`); empty before the first frame."""
+        return taken(self)
 
     def reconsider(self) -> None:
         """Take the next frames as those after an action: the scene may have changed unseen, or the snapshot be old."""
@@ -323,32 +318,5 @@ class EntityTracker:
             record.seen += seconds
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a snapshot of the same weights.
-
-        Raises:
-            InputError: the snapshot is of another model or damaged.
-        """
-        if not state:
-            self.reset()
-            return
-        if state.get('model_id') != self.model_id:
-            raise InputError('tracker state', f'of model {self.model_id}', state.get('model_id'))
-        try:
-            like = self.model.start(1, None, torch.Generator(self.device).manual_seed(self.seed))
-            for name, tensor in like.tensors().items():
-                if np.shape(state[name]) != tuple(tensor.shape) or np.isnan(state[name]).any():
-                    raise ValueError(f'{name} is {np.shape(state[name])}, not {tuple(tensor.shape)}, or NaN')
-            belief = replace(like, **{k: torch.from_numpy(np.array(state[k])).to(self.device) for k in like.tensors()})
-            ledger = json.loads(state['ledger'])
-            self.positions, self.expected = ({int(i): np.array(where, float) for i, where in ledger[name].items()}
-                                             for name in ('positions', 'expected'))
-            self.unsettled, self.usual = int(ledger['unsettled']), float(ledger['usual'])
-            self.others = []  # guesses about another scene
-            self.identities.from_dict(ledger)
-        except (KeyError, TypeError, ValueError) as e:
-            raise InputError('tracker state', 'the tensors of a belief and a ledger', e) from e
-        with torch.no_grad():
-            self.belief, self.scene = belief, self.model.scene(belief)
-        states = self._states()
-        self.snapshots = {r.id: states[r.slot if r.slot is not None else 0] for r in self.identities.records.values()}
-
+        """Go on from a snapshot of the same weights; an InputError where it is of another model or damaged."""
+        restore(self, state)
