@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from object_centric_ros.geometry import PinholeCamera, position_covariance
+from object_centric_ros.geometry import PinholeCamera
 
 
 def silhouette_height(camera: PinholeCamera, centre: NDArray[np.float64], half: float) -> float:
@@ -71,9 +71,11 @@ def stacked_positions(camera: PinholeCamera, centroids: NDArray[np.float64], row
 def position_spreads(camera: PinholeCamera, positions: NDArray[np.float64], spreads: NDArray[np.float64]
                      ) -> NDArray[np.float64]:
     """Covariance [N, 2, 2] (m^2) of x and y of positions [N, 3] that were seen with covariance `spreads` [N, 2, 2]
-    (pixels^2); their heights are taken as known. NaN where a position is."""
-    out = np.full((len(positions), 2, 2), np.nan)
-    for height in set(positions[np.isfinite(positions).all(1), 2].tolist()):
-        at = positions[:, 2] == height
-        out[at] = position_covariance(camera, camera.project(positions[at]), height, spreads[at])[:, :2, :2]
-    return out
+    (pixels^2), to first order; their heights are taken as known. NaN where a position is."""
+    local, turn = (positions - camera.position) @ camera.rotation, np.asarray(camera.rotation)[:2]
+    depth = local[:, 2:, None]
+    moved = (turn[:, :2].T - local[:, :2, None] / depth * turn[:, 2]) / depth  # d(u / fx, v / fy) / d(x, y)
+    back = np.full((len(positions), 2, 2), np.nan)
+    known = np.isfinite(positions).all(1)
+    back[known] = np.linalg.inv(moved[known] * np.array([[camera.fx], [camera.fy]]))
+    return np.asarray(back @ spreads @ back.transpose(0, 2, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -120,17 +121,20 @@ def _spread(weight: NDArray[np.float64], centroid: NDArray[np.float64], total: N
         centroid: [K, 2].
         overlapped: height of what is shown, times the overlapped part of the lower edge [K].
     """
-    size = round(weight.shape[1] ** 0.5)
-    v, u = np.divmod(np.arange(size * size), size)
-    place = np.stack([u + 0.5, v + 0.5], 1)
-    noise = weight * (1 - weight)
-    second = (noise @ (place[:, :, None] * place[:, None, :]).reshape(-1, 4)).reshape(-1, 2, 2)
-    crossed = (noise @ place)[:, :, None] * centroid[:, None, :]
-    around = noise.sum(1)[:, None, None] * centroid[:, :, None] * centroid[:, None, :]
-    spread = CORRELATED * (second - crossed - crossed.transpose(0, 2, 1) + around)
-    spread /= np.maximum(total, 1e-9)[:, None, None] ** 2
+    u, v, uu, uv, vv, one = (weight * (1 - weight) @ _powers(round(weight.shape[1] ** 0.5))).T
+    first, second = np.stack([u, v], 1), np.stack([uu, uv, uv, vv], 1).reshape(-1, 2, 2)
+    crossed, around = first[:, :, None] * centroid[:, None, :], centroid[:, :, None] * centroid[:, None, :]
+    spread = second - crossed - crossed.transpose(0, 2, 1) + one[:, None, None] * around
+    spread *= CORRELATED / np.maximum(total, 1e-9)[:, None, None] ** 2
     spread[:, 1, 1] += (HIDDEN * overlapped) ** 2
     return np.asarray(spread)
+
+
+@cache
+def _powers(size: int) -> NDArray[np.float64]:
+    """u, v, u u, u v, v v and 1 of each pixel of an image [size * size, 6]."""
+    v, u = np.divmod(np.arange(size * size), size) + np.array([[0.5]])
+    return np.stack([u, v, u * u, u * v, v * v, np.ones(size * size)], 1)
 
 
 def _extent(profile: NDArray[np.float64], tail: float = 0.06) -> NDArray[np.float64]:
