@@ -68,6 +68,7 @@ class EntityPerception(ManagedNode[PerceptionSettings]):
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""
+        self.unload()  # of a load that failed
         s = self.settings
         self._transforms = Transforms(self) if s.camera_pose == 'tf' else None
         self._setup = Setup(s, self._factory, self._memory, self._transforms, self.diagnostics, self.get_logger())

@@ -146,6 +146,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
 
     def load(self) -> None:
         """Load the model; one without a camera of its own is loaded when camera_info has come."""
+        self.unload()  # of a load that failed
         s = self.settings
         self._pose = one_pose(s.camera_position, s.camera_orientation, s.camera_pose)
         self._transforms = Transforms(self) if s.camera_pose == 'tf' else None
