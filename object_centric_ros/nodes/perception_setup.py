@@ -84,6 +84,7 @@ class Setup:
             InputError: the image, or the camera of camera_info, cannot be used.
         """
         if self.tracker is not None and self.preparation is not None:
+            check_size(image, self.preparation, 'as at the start (another camera: deactivate and activate the node)')
             return self.tracker, self.preparation
         now = time.monotonic()
         self._first_image = min(self._first_image, now)
@@ -123,10 +124,7 @@ class Setup:
             self._diagnostics.reject('camera_info_missing', InputError(
                 'camera_info', f'a message within {self._settings.camera_info_wait:g} s', "none: using the model's"))
         preparation = self._preparation(topic, own)
-        source = preparation.source
-        if image.shape[:2] != (source.height, source.width):
-            raise InputError('image size', f'{source.width}x{source.height} of the camera',
-                             f'{image.shape[1]}x{image.shape[0]}')
+        check_size(image, preparation, 'of the camera')
         if not same_camera(preparation.camera, own):
             tracker = self._load(preparation.camera)
         self.session = self._memory.resume(tracker, seconds(header.stamp), self._settings) or self.session
@@ -163,3 +161,10 @@ class Setup:
         self._diagnostics.fact('model_id', tracker.model_id)
         self._log.info(f'model {tracker.model_id} is ready')
         return tracker
+
+
+def check_size(image: NDArray[np.uint8], preparation: Preparation, whose: str) -> None:
+    """Refuse an image [H, W, 3] that is not of the camera's size."""
+    source = preparation.source
+    if image.shape[:2] != (source.height, source.width):
+        raise InputError('image size', f'{source.width}x{source.height} {whose}', f'{image.shape[1]}x{image.shape[0]}')
