@@ -124,11 +124,11 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
     def __init__(self, factory: PlannerFactory = make_planner, **arguments: Any) -> None:
         super().__init__('pick_place_planner', PlannerSettings, 'build_goal', **arguments)
         self._factory = factory
+        self._transforms: Transforms | None = None
         self._planner: PlannerLike | None = None
         self._beliefs: Newest[EntityArray] = Newest()
         self._session = 0
         self._info: CameraInfo | None = None
-        self._transforms: Transforms | None = None
         self._busy, self._stopped = threading.Lock(), ''
         group = ReentrantCallbackGroup()
         self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
