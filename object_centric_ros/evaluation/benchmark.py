@@ -29,8 +29,8 @@ from object_centric_ros.evaluation.benchmark_tabletop import tabletop_jobs, tabl
 from object_centric_ros.evaluation.reference import data_folder, load_authors
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
-from object_centric_ros.planning.blocks_pick_place import SPACES
 from object_centric_ros.planning.blocks_picks import MODES
+from object_centric_ros.planning.blocks_settings import SPACES
 from object_centric_ros.planning.blocks_stack import ORDERS
 from object_centric_ros.planning.cem import METHODS
 from object_centric_ros.planning.costs import COSTS

@@ -18,7 +18,8 @@ from object_centric_ros.evaluation.benchmark_judge import PICK_PLACE_THRESHOLDS,
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.blocks_inference import Explained, Inference, InferenceConfig
-from object_centric_ros.planning.blocks_pick_place import PickPlaceConfig, PickPlacePlanner
+from object_centric_ros.planning.blocks_pick_place import PickPlacePlanner
+from object_centric_ros.planning.blocks_settings import PickPlaceConfig
 from object_centric_ros.simulation.blocks_pick_place import STAGE, WORKSPACE, PickPlaceWorld
 from object_centric_ros.simulation.blocks_stage import Block
 

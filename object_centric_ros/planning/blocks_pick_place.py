@@ -7,7 +7,7 @@ coarse grid first and a finer one for the elites; all other slots keep the pictu
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,10 +22,10 @@ from object_centric_ros.planning.blocks_inference import Explained, Inference
 from object_centric_ros.planning.blocks_picks import Grasps, Picks
 from object_centric_ros.planning.blocks_places import Places, Targets
 from object_centric_ros.planning.blocks_rollout import Move, Rollout, looks, pictures
-from object_centric_ros.planning.cem import Floats, Found, Ints, SearchConfig, Space, optimise
+from object_centric_ros.planning.blocks_settings import PickPlaceConfig
+from object_centric_ros.planning.cem import Floats, Found, Ints, Space, optimise
 from object_centric_ros.planning.costs import COSTS, Pictures, unhidden
 
-SPACES = ('entity', 'xy')
 AGREE = 0.3
 """So far the model's place may be from that of the goal's ray; a block goes to the middle of the two."""
 NOISE = 0.12
@@ -34,44 +34,6 @@ ANYWHERE = 0.1
 """Weight of places anywhere, beside those worth trying, which together have one for a thing of the right colour."""
 FAR = 0.15
 """What is added for a place anywhere: what the model shows of it is farther off than a ray is."""
-
-
-@dataclass(frozen=True)
-class PickPlaceConfig:
-    """How actions are searched.
-
-    Attributes:
-        actions: 'entity' = (entity id, place xy), 'xy' = (pick xy, place xy).
-        picks: where an entity is picked: 'attention', 'centroid' of its mask, or 'both' (their mean where they agree).
-        cost: of a pair, a name of `costs.COSTS`; pairing: a name of `assignment.PAIRINGS`.
-        horizon: longest plan, steps.
-        search: the optimiser.
-        strides: resolution of all candidates, and of the elites.
-        gain: a plan must lower the cost by this much, and by as much again for each entity in place that it moves.
-        holds: the largest cost at which a goal entity is in place.
-        near: it also is where its ray meets the table that close to its goal's (on both axes),
-        alike: and its mean colour that close (L2 over channels).
-    """
-
-    actions: str = 'entity'
-    picks: str = 'both'
-    cost: str = 'soft_iou'
-    pairing: str = 'optimal'
-    horizon: int = 3
-    search: SearchConfig = field(default_factory=SearchConfig)
-    strides: tuple[int, int] = (4, 2)
-    gain: float = 0.1
-    holds: float = 0.25
-    near: float = 0.4
-    alike: float = 0.12
-
-    def __post_init__(self) -> None:
-        for name, value, known in (('actions', self.actions, SPACES), ('cost', self.cost, tuple(COSTS)),
-                                   ('pairing', self.pairing, tuple(PAIRINGS))):
-            if value not in known:
-                raise InputError(f'pick and place: {name}', f'one of {known}', value)
-        if self.horizon < 1:
-            raise InputError('pick and place: horizon', 'at least 1', self.horizon)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from object_centric_ros.models.op3 import OP3
 from object_centric_ros.planning.assignment import PAIRINGS
 from object_centric_ros.planning.blocks_inference import Explained
 from object_centric_ros.planning.blocks_picks import MOVES
+from object_centric_ros.planning.blocks_settings import PickPlaceConfig
 from object_centric_ros.planning.cem import Floats, Ints
 from object_centric_ros.planning.coarse import coarsened
 from object_centric_ros.planning.costs import COSTS, Pictures
-
-if TYPE_CHECKING:
-    from object_centric_ros.planning.blocks_pick_place import PickPlaceConfig
 
 AGAIN = 0.5
 """What is added where one thing is moved twice: with the next picture the rest can be planned better."""

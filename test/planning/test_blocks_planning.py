@@ -16,7 +16,8 @@ from object_centric_ros.evaluation.reference import data_folder, load_authors
 from object_centric_ros.models.op3 import OP3
 from object_centric_ros.models.registry import build_model
 from object_centric_ros.planning.blocks_inference import Inference, InferenceConfig
-from object_centric_ros.planning.blocks_pick_place import PickPlaceConfig, PickPlacePlanner
+from object_centric_ros.planning.blocks_pick_place import PickPlacePlanner
+from object_centric_ros.planning.blocks_settings import PickPlaceConfig
 from object_centric_ros.planning.cem import SearchConfig
 from object_centric_ros.planning.coarse import coarsened, subsampled, taps
 from object_centric_ros.presets import load_preset
