@@ -7,7 +7,6 @@ the table is at z = 0. Heights are found by going down until something is met.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 import mink
 import mujoco
@@ -23,9 +22,6 @@ from object_centric_ros.simulation.tabletop_scene import (
     build_arm_model,
     top_down_joints,
 )
-
-if TYPE_CHECKING:
-    from object_centric_ros.simulation.tabletop import TabletopWorld
 
 TICK = 0.012
 """Time between two joint commands (s)."""
@@ -82,14 +78,16 @@ class PickPlaceMotion:
     """One pick-and-place under way; call `advance` until `done`.
 
     Args:
-        world: the world whose arm moves.
+        model, data: of the world whose arm moves.
+        blocks: how many blocks are on its table.
         ik: the arm's kinematics.
         pick, place: points [2] in work_plane (m).
     """
 
-    def __init__(self, world: TabletopWorld, ik: ArmIK, pick: NDArray[np.float64], place: NDArray[np.float64]) -> None:
-        self._world, self._ik, self._pick, self._place = world, ik, pick, place
-        self._model, self._data, self._n = world.model, world.data, world.n_blocks
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, blocks: int, ik: ArmIK, pick: NDArray[np.float64],
+                 place: NDArray[np.float64]) -> None:
+        self._model, self._data, self._n = model, data, blocks
+        self._ik, self._pick, self._place = ik, pick, place
         self._joints = self._data.ctrl[:6].copy()
         self._yaw, self._held, self._debt = 0.0, -1, 0.0
         self._substeps = max(1, round(TICK / self._model.opt.timestep))

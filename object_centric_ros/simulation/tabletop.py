@@ -162,7 +162,7 @@ class TabletopWorld:
         pick, place = self._point('pick', pick_xy), self._point('place', place_xy)
         if self._ik is None:
             self._ik = ArmIK(self.config)
-        return PickPlaceMotion(self, self._ik, pick, place)
+        return PickPlaceMotion(self.model, self.data, self.n_blocks, self._ik, pick, place)
 
     def step(self, action: ArrayLike) -> PickPlaceResult:
         """`pick_place` with one vector [4]: pick x, y and place x, y (m)."""
