@@ -35,6 +35,7 @@ class Plan:
         reached: whether the goal holds already.
         candidates: how many actions were evaluated.
         seconds: planning time.
+        remark: why the goal is not held for reached though all of its entities are in place.
     """
 
     commands: tuple[Command, ...]
@@ -44,6 +45,7 @@ class Plan:
     reached: bool
     candidates: int
     seconds: float
+    remark: str = ''
 
 
 @dataclass(frozen=True)

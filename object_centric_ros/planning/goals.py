@@ -37,12 +37,14 @@ class Goal:
         places: entity id -> (x, y) in work_plane, metres.
         relations: between entities, in the order in which they are brought about.
         image: the goal's model image, uint8 [S, S, 3], where there is one.
+        unexplained: places (u, v) in it, model pixels, that none of the entities explains.
     """
 
     entities: tuple[GoalEntity, ...] = ()
     places: tuple[tuple[int, tuple[float, float]], ...] = ()
     relations: tuple[Relation, ...] = ()
     image: NDArray[np.uint8] | None = None
+    unexplained: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.entities) + bool(self.places) + bool(self.relations) != 1:

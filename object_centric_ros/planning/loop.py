@@ -73,7 +73,7 @@ class BuildLoop:
             if not plan.commands:
                 refusals += 1
                 if refusals > 1:
-                    return self._outcome('no command brings the scene closer to the goal')
+                    return self._outcome(plan.remark or 'no command brings the scene closer to the goal')
                 frame = self._look()
                 continue
             refusals = 0

@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
 from object_centric_ros.models.cycle import CycleModel
 from object_centric_ros.planning.cem import search
 from object_centric_ros.planning.commands import Command, Plan
-from object_centric_ros.planning.costs import assignment_cost, picture_distances
+from object_centric_ros.planning.costs import assignment_cost
 from object_centric_ros.planning.feasibility import free_place, landing, squarely, supports
+from object_centric_ros.planning.goal_images import explain_goal, missing
 from object_centric_ros.planning.goals import Goal
 from object_centric_ros.planning.imagination import Imagination, Imagined
+from object_centric_ros.planning.matching import POOL, Match, alike, entity_distances, wanted_positions
+from object_centric_ros.planning.matching import match as match_goal
 from object_centric_ros.planning.relations import Relation, next_move
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
-from object_centric_ros.tracking.observation import chromaticity
-from object_centric_ros.tracking.tracker import EntityTracker, choose_device, load_weights, recorded_camera
-
-POOL = 2  # costs are taken at half resolution
-COVERS = 0.5  # a goal entity of this brightness (largest channel of its picture) covers what is behind it
-
-
-@dataclass(frozen=True)
-class Match:
-    """Goal entities against the scene.
-
-    Attributes:
-        partner: goal index -> entity index that should fill it.
-        satisfied: goal indices that hold.
-        error: worst distance (m) of a goal entity to its partner; inf where one has none.
-        cost: eq. 5; of relations, how many do not hold.
-    """
-
-    partner: dict[int, int]
-    satisfied: set[int]
-    error: float
-    cost: float
+from object_centric_ros.tracking.settings import TrackerConfig
+from object_centric_ros.tracking.tracker import choose_device, load_weights, recorded_camera
 
 
 class Planner:
@@ -77,13 +58,13 @@ class Planner:
         return cls(model, record, camera, config, seed, device)
 
     def goal_from_image(self, image: NDArray[np.uint8], looks: int = 8) -> Goal:
-        """The entities of a goal image [H, W, 3], found by the same tracker that watches the scene."""
-        tracker = EntityTracker(self.model, self.record, self.camera, device=str(self.imagination.device),
-                                seed=self.seed)
-        frame = tracker.step(image, stamp=0.0)
-        for look in range(1, looks):
-            frame = tracker.step(image, stamp=float(look) / 10)
-        return Goal.from_frame(frame)
+        """The entities of a goal image [H, W, 3], found by the same tracker that watches the scene.
+
+        Raises:
+            InputError: the image does not fit the camera, or shows no entity.
+        """
+        return explain_goal(self.model, self.record, self.camera, image, looks, self.seed,
+                            str(self.imagination.device))
 
     def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Goal:
         """Places (x, y) in metres for entities.
@@ -129,7 +110,7 @@ class Planner:
             raise InputError('goal: entity id', f'among the visible {list(now.ids)}', unknown)
         sure = {e.id for e in frame.entities if e.visible and e.confidence >= self.config.minimum_confidence}
         rng = np.random.default_rng(self.seed)
-        first = match = self.match(now, goal)
+        first = match = match_goal(now, goal, self.config)
         commands, costs, images, count = [], [match.cost], [self._image(now)], 0
         for _ in range(goal.size if n_steps is None else n_steps):
             if len(match.satisfied) == goal.size:
@@ -143,58 +124,16 @@ class Planner:
             x, y, z = map(float, now.positions[entity])
             commands.append(Command(now.ids[entity], (x, y, z), (float(place[0]), float(place[1]), height)))
             now = self.imagination.apply(now, entity, place, height)
-            match = self.match(now, goal)
+            match = match_goal(now, goal, self.config)
             costs.append(match.cost)
             images.append(self._image(now))
-        reached = len(first.satisfied) == goal.size
+        reached, remark = len(first.satisfied) == goal.size, ''
+        if reached and (hidden := missing(goal, frame.image, TrackerConfig().unexplained)):
+            places = ', '.join(f'({u:.0f}, {v:.0f})' for u, v in hidden)
+            reached, remark = False, (f'all entities that were found in the goal picture are in place, but it shows '
+                                      f'something at {places} (model pixels) that the scene does not')
         return Plan(tuple(commands), tuple(costs), np.stack(images), first.error, reached, count,
-                    time.perf_counter() - began)
-
-    def match(self, now: Imagined, goal: Goal) -> Match:
-        """Which entity should fill each goal entity, and which do already."""
-        if goal.relations:
-            holding = {g for g, r in enumerate(goal.relations) if r.holds(now.positions, now.ids, self.config)}
-            missing = goal.size - len(holding)
-            return Match({}, holding, float('inf') if missing else 0.0, float(missing))
-        if goal.places:
-            partner = {g: now.ids.index(entity) for g, (entity, _) in enumerate(goal.places)}
-            errors = {g: float(np.linalg.norm(now.positions[partner[g], :2] - xy))
-                      for g, (_, xy) in enumerate(goal.places)}
-            satisfied = {g for g, e in errors.items() if e <= self.config.tolerance}
-            return Match(partner, satisfied, max(errors.values()), sum(min(1.0, e / 0.1) for e in errors.values()))
-        alike, colour = self._alike(now, goal)
-        distances = self._distances(goal, self._pictures(now)[None], alike)
-        cost, _ = assignment_cost(distances)
-        wanted = self._wanted(goal)
-        apart = np.linalg.norm(wanted[:, None, :2] - now.positions[None, :, :2], axis=-1)
-        level = np.abs(wanted[:, None, 2] - now.positions[None, :, 2]) < self.config.object_height
-        # Looks decide; among like things the nearer one is meant.
-        table = colour / self.config.colour_tolerance + 0.3 * np.minimum(1, apart / 0.1) + 0.1 * ~level
-        partner = dict(zip(*(x.tolist() for x in linear_sum_assignment(table)), strict=True))
-        # A picture that agrees outweighs a measured place that is a little off.
-        near = apart <= self.config.tolerance
-        near |= (apart <= 2 * self.config.tolerance) & (distances[0] <= self.config.same_picture)
-        satisfied = {g for g, e in partner.items() if level[g, e] and near[g, e] and alike[g, e]}
-        worst = max(float(apart[g, e]) for g, e in partner.items()) if len(partner) == goal.size else float('inf')
-        return Match(partner, satisfied, worst, float(cost[0]))
-
-    def _alike(self, now: Imagined, goal: Goal) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which entity looks like which goal entity [G, E], and by how much their chromaticities differ [G, E]."""
-        shades = [chromaticity(np.array(c)) for c in ([e.colour for e in goal.entities], now.hues)]
-        difference = np.linalg.norm(shades[0][:, None] - shades[1][None], axis=-1)
-        # What is partly hidden shows a little of its neighbour, so what is no other's counterpart may differ more.
-        mutual = (difference == difference.min(0)) & (difference == difference.min(1, keepdims=True))
-        limit = np.where(mutual, 1.5, 1.0) * self.config.colour_tolerance
-        return np.asarray(difference <= limit), difference
-
-    def _distances(self, goal: Goal, pictures: torch.Tensor, alike: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Distance of pictures [N, G, E]; a thing that looks different cannot fill a goal entity, wherever it is."""
-        wanted = self._goal_pictures(goal)
-        # What the goal hides of a thing behind others, as of a block that carries one, is not held against it.
-        bright = wanted.reshape(len(wanted), 3, -1).amax(1)
-        seen = 1 - ((bright.sum(0) - bright) / COVERS).clamp(0, 1)
-        distances = picture_distances(wanted, pictures, seen.repeat(1, 3)).cpu().numpy()
-        return np.where(alike[None], distances, np.float32(1))
+                    time.perf_counter() - began, remark)
 
     def _next(self, now: Imagined, goal: Goal, match: Match, sure: set[int], rng: np.random.Generator
               ) -> tuple[tuple[int, NDArray[np.float64]] | None, int]:
@@ -206,7 +145,7 @@ class Planner:
         able = [i for i, name in enumerate(now.ids) if name in sure and i not in covered and within[i]]
         if goal.relations:
             return next_move(goal.relations, now.positions, now.ids, able, self.config, rng), 1
-        wanted = self._wanted(goal)
+        wanted = wanted_positions(goal, self.config)
         under = supports(wanted, self.config)
         done = {match.partner[g] for g in match.satisfied}
         # What is to stand on another thing waits until that one is in place.
@@ -234,7 +173,26 @@ class Planner:
                 entity, place, cost = int(proposed[best]), places[best], float(costs[best])
             if cost < match.cost - self.config.minimum_gain:
                 return (entity, squarely(now.positions, entity, place, self.config).clip(low, high)), scored
-        return self._make_way(now, match, wanted, under, able, rng), scored
+        straight = None if goal.places else self._straight(now, goal, match, wanted, movable)
+        return straight or self._make_way(now, match, wanted, under, able, rng), scored
+
+    def _straight(self, now: Imagined, goal: Goal, match: Match, wanted: NDArray[np.float64], movable: list[int]
+                  ) -> tuple[int, NDArray[np.float64]] | None:
+        """A counterpart to its place where that is free or on a thing in place, whatever the imagined pictures say.
+
+        Of what the goal shows of a thing behind others they can be too blurred to tell that a move helps.
+        """
+        same = alike(now, goal, self.config)[0]
+        low, high = np.array(self.config.work_area[:2]), np.array(self.config.work_area[2:])
+        for g, e in match.partner.items():
+            place = wanted[g, :2].clip(low, high)
+            away = np.linalg.norm(now.positions[e, :2] - place) > 2 * self.config.tolerance
+            if g in match.satisfied or e not in movable or not same[g, e] or not away:
+                continue
+            fine, height = landing(now.positions, e, place[None], self.config)
+            if fine[0] and abs(height[0] - wanted[g, 2]) < self.config.object_height:
+                return e, squarely(now.positions, e, place, self.config).clip(low, high)
+        return None
 
     @staticmethod
     def _proposals(now: Imagined, match: Match, wanted: NDArray[np.float64], movable: list[int]
@@ -274,24 +232,10 @@ class Planner:
             fine[rows] = landing(now.positions, int(entity), places[rows], self.config)[0] & there
         if fine.any():
             _, scene = self.imagination.moved(now, which[fine], places[fine])
+            same = alike(now, goal, self.config)[0]
             pictures = self.imagination.pictures(now, which[fine], scene, POOL)
-            costs[fine] = assignment_cost(self._distances(goal, pictures, self._alike(now, goal)[0]))[0]
+            costs[fine] = assignment_cost(entity_distances(goal, pictures, same))[0]
         return costs
-
-    def _wanted(self, goal: Goal) -> NDArray[np.float64]:
-        """Positions [G, 3] that the goal asks for."""
-        if goal.places:
-            return np.array([(x, y, self.config.object_height) for _, (x, y) in goal.places])
-        return np.array([e.position for e in goal.entities])
-
-    def _goal_pictures(self, goal: Goal) -> torch.Tensor:
-        pictures = torch.from_numpy(np.stack([e.picture for e in goal.entities])).to(self.imagination.device)
-        return torch.nn.functional.avg_pool2d(pictures, POOL).flatten(1)
-
-    def _pictures(self, now: Imagined) -> torch.Tensor:
-        scene = now.scene()
-        masked = (scene.masks[0, :, None] * scene.colours[0])[now.offset:]
-        return torch.nn.functional.avg_pool2d(masked, POOL).flatten(1)
 
     @staticmethod
     def _image(now: Imagined) -> NDArray[np.uint8]:
