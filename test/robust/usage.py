@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,3 +28,17 @@ class Usage:
 
     def __str__(self) -> str:
         return f'{self.memory:.1f} MB, {self.threads} threads, {self.files} files'
+
+
+class Awake:
+    """Counts the seconds in which this process was not halted."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        last, never = time.monotonic(), threading.Event()
+        while not never.wait(0.25):
+            now = time.monotonic()
+            self.seconds, last = self.seconds + min(1.0, now - last), now

@@ -115,11 +115,16 @@ class Probe:
             self._changed.notify_all()
 
     def wait(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
-        """The first true value of `condition`, looked at whenever something is heard and every 50 ms."""
-        end = time.monotonic() + timeout
+        """The first true value of `condition`, looked at whenever something is heard and every 50 ms.
+
+        Time in which this process was halted does not count.
+        """
+        left, last = timeout, time.monotonic()
         with self._changed:
             while not (value := condition()):
-                assert time.monotonic() < end, f'no {what} within {timeout} s'
+                now = time.monotonic()
+                left, last = left - min(1.0, now - last), now
+                assert left > 0, f'no {what} within {timeout} s'
                 self._changed.wait(0.05)
         return value
 
