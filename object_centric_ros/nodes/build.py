@@ -33,7 +33,7 @@ class BuildStopped(Exception):
 
 @dataclass(frozen=True)
 class BuildLimits:
-    """When a build may act and how long it waits, seconds and metres; see the node's parameters."""
+    """When a build may act, how long it waits, and how fast; seconds, metres, m/s; see the node's parameters."""
 
     max_belief_age: float
     settle_time: float
@@ -41,6 +41,7 @@ class BuildLimits:
     server_timeout: float
     action_timeout: float
     pick_tolerance: float
+    max_speed: float
 
 
 class PlannerNode(Protocol):
@@ -158,7 +159,8 @@ class RosBuild:
         assert self._used is not None
         seen, log = self._used, self._node.get_logger()
         goal = PickPlace.Goal(header=Header(stamp=seen.header.stamp, frame_id=seen.work_frame),
-                              entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
+                              entity_id=command.entity_id, pick=point(command.pick), place=point(command.place),
+                              max_speed=self._limits.max_speed)
         log.info(f'command: {_words(command)}, seen {self._age(seen):.2f} s ago')
         try:
             outcome = self._arm.move(goal, self.cancelled)

@@ -284,7 +284,8 @@ class InteractionCollector(ManagedNode[CollectorSettings]):
     def _act(self, move: Move) -> tuple[Outcome, ExecutedAction | None]:
         """Carry out a move; the arm's own report of it, None when it did nothing."""
         s, command = self.settings, move.command
-        goal = PickPlace.Goal(entity_id=command.entity_id, pick=point(command.pick), place=point(command.place))
+        goal = PickPlace.Goal(entity_id=command.entity_id, pick=point(command.pick), place=point(command.place),
+                              max_speed=s.max_speed)
         goal.header = Header(frame_id=s.work_frame)
         goal.header.stamp.sec, goal.header.stamp.nanosec = divmod(self._seen, 1_000_000_000)
         sent = self._now()

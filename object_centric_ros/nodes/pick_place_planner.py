@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.errors import InputError
@@ -31,11 +32,12 @@ from object_centric_ros.nodes.images import from_array, to_rgb
 from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import relation_from_message
 from object_centric_ros.nodes.parameters import parameter
+from object_centric_ros.nodes.plan_markers import plan_markers
 from object_centric_ros.nodes.runner import run_node
 from object_centric_ros.nodes.stop import StopSwitch
 from object_centric_ros.nodes.waiting import Newest
 from object_centric_ros.nodes.zones import ArmSettings, Zones
-from object_centric_ros.planning.commands import Outcome, Plan
+from object_centric_ros.planning.commands import Command, Outcome, Plan
 from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import TrackedFrame
@@ -129,9 +131,11 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         self._beliefs: Newest[EntityArray] = Newest()
         self._session = 0
         self._info: CameraInfo | None = None
-        self._busy, self._stopped = threading.Lock(), ''
+        self._busy, self._stopped, self._moves_shown = threading.Lock(), '', False
         group = ReentrantCallbackGroup()
         self._plans = self.publish_on(Image, 'plan', QoSProfile(depth=2))
+        self._arrows = self.publish_on(MarkerArray, 'plan_markers', QoSProfile(
+            depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))  # who comes late sees them too
         self._client = SafeActionClient(self, PickPlace, 'pick_place', callback_group=group)
         self._server = ActionServer(self, BuildGoal, 'build_goal', self._execute, callback_group=group,
                                     cancel_callback=lambda _: CancelResponse.ACCEPT, result_timeout=RESULTS)
@@ -232,7 +236,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
                 raise InputError('pick_place_planner', 'the state active', f'{self.state} {self.problem}'.rstrip())
             planner, s = self._planner_now(), self.settings
             limits = BuildLimits(s.max_belief_age, s.settle_time, s.belief_timeout, s.server_timeout, s.action_timeout,
-                                 s.pick_tolerance)
+                                 s.pick_tolerance, s.max_speed)
             build = RosBuild(self, handle, self._beliefs, self._client, limits, planner.model_id, Zones(s),
                              lambda: self._stopped)
             outcome = self._build(handle, planner, build)
@@ -246,6 +250,7 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
             self.diagnostics.reject('errors', traceback.format_exc())
             outcome = Outcome(False, f'internal error: {error!r}', build.step if build else 0)
         finally:
+            self._clear_moves()
             self._busy.release()
         if build is not None and not outcome.success and build.why_cancelled():
             outcome = replace(outcome, message=build.why_cancelled())
@@ -325,8 +330,18 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
               targets: NDArray[np.float64] | None) -> None:
         self.diagnostics.took('plan', plan.seconds)
         self.diagnostics.count('plans')
+        self._show_moves(plan.commands)
         if self._plans.get_subscription_count() and len(plan.imagined):
             self._plans.publish(from_array(draw_plan(goal, plan.imagined, targets), header, 'rgb8'))
+
+    def _show_moves(self, commands: Sequence[Command]) -> None:
+        """Arrows for these commands instead of those before."""
+        self._arrows.publish(plan_markers(commands, self.get_clock().now().to_msg(), self.settings.work_frame))
+        self._moves_shown = bool(commands)
+
+    def _clear_moves(self) -> None:
+        if self._moves_shown and rclpy.ok(context=self.context):
+            self._show_moves(())
 
     # ---- results ----------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,8 @@ class TabletopSim(Node):
             raise InputError('pick_place', 'one action at a time', 'another one is under way')
         if goal.header.frame_id != self.settings.work_frame:
             raise InputError('pick_place: frame', self.settings.work_frame, goal.header.frame_id or 'none')
+        if not (np.isfinite(goal.max_speed) and goal.max_speed >= 0):
+            raise InputError('pick_place: max_speed', 'm/s, or 0 for as fast as the arm goes', goal.max_speed)
         motion = world.begin_pick_place((goal.pick.x, goal.pick.y), (goal.place.x, goal.place.y))
         self._run = Run(goal, motion, self.get_clock().now().to_msg())
         return self._run
@@ -241,6 +243,8 @@ class TabletopSim(Node):
         if run.cancel.is_set() and not run.cancelled:
             run.cancelled = True
             run.motion.cancel()
+        if run.goal.max_speed:  # of real seconds, as whoever asked sees it
+            run.motion.max_speed = run.goal.max_speed / self.settings.speed
         run.motion.advance(simulated_s)
         if run.motion.done:
             now = self.get_clock().now().to_msg()

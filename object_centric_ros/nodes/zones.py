@@ -25,6 +25,9 @@ class ArmSettings(ManagedSettings):
     keep_out: tuple[float, ...] = parameter(
         (), 'rectangles x_min, y_min, x_max, y_max, ... in which nothing is picked or placed, metres; what is carried '
         'may pass over them', -10, 10)
+    max_speed: float = parameter(
+        0.0, 'greatest speed of the gripper that commands ask for, m/s; 0: the server\'s own limit', 0, 10,
+        change='live')
     server_timeout: float = parameter(5.0, 'seconds to wait for the PickPlace server', 0.1, 600)
     action_timeout: float = parameter(60.0, 'seconds after which a PickPlace is cancelled', 1, 3600)
 

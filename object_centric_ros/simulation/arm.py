@@ -82,10 +82,15 @@ class PickPlaceMotion:
         blocks: how many blocks are on its table.
         ik: the arm's kinematics.
         pick, place: points [2] in work_plane (m).
+
+    Attributes:
+        max_speed: of the palm (m/s); may be changed on the way. The hand goes the same course, only later.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, blocks: int, ik: ArmIK, pick: NDArray[np.float64],
                  place: NDArray[np.float64]) -> None:
+        self.max_speed = np.inf
+        self._ahead: list[NDArray[np.float64]] = []  # joints [6] of the next ticks
         self._model, self._data, self._n = model, data, blocks
         self._ik, self._pick, self._place = ik, pick, place
         self._joints = self._data.ctrl[:6].copy()
@@ -108,11 +113,15 @@ class PickPlaceMotion:
         self._debt += dt_s
         while self._debt >= TICK - 1e-9 and not self.done:
             self._debt -= TICK
-            try:
-                self.stage = next(self._script)
-            except StopIteration:
-                self.done = True
-                break
+            if not self._ahead:
+                before = self._data.ctrl[:6].copy()
+                try:
+                    self.stage = next(self._script)
+                except StopIteration:
+                    self.done = True
+                    break
+                self._ahead = self._no_faster(before, self._data.ctrl[:6].copy())
+            self._data.ctrl[:6] = self._ahead.pop(0)
             for _ in range(self._substeps):
                 mujoco.mj_step(self._model, self._data)
         return self.stage
@@ -126,7 +135,15 @@ class PickPlaceMotion:
     def cancel(self) -> None:
         """Stop: put down what is held where the hand is, and go home."""
         if not self.done:
+            self._ahead, self._joints = [], self._data.ctrl[:6].copy()
             self._script = self._give_up('cancelled')
+
+    def _no_faster(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """The way from joints to joints [6] in as many ticks as `max_speed` asks for."""
+        if np.isinf(self.max_speed):
+            return [after]
+        ticks = int(np.ceil(np.linalg.norm(self._ik.palm(after) - self._ik.palm(before)) / (self.max_speed * TICK)))
+        return [before + (after - before) * i / ticks for i in range(1, ticks)] + [after]
 
     # ---- the plan ---------------------------------------------------------------------------------------------------
 

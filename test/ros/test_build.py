@@ -15,6 +15,7 @@ from harness import Goals, Nodes, Probe
 from rclpy.action import ActionClient
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.msg import EntityArray, EntityPlace, EntityRelation, ExecutedAction
@@ -40,6 +41,7 @@ def goals(nodes: Nodes, probe: Probe) -> Goals:
     probe.listen(ExecutedAction, 'executed_actions')
     probe.listen(EntityArray, 'entities')
     probe.listen(Image, 'plan')
+    probe.listen(MarkerArray, 'plan_markers')
     return Goals(probe)
 
 
@@ -107,6 +109,11 @@ def test_places_are_built(goals, probe):
     assert acted.entity_id == entity.id and acted.step == 1 and acted.place.x == pytest.approx(x)
     done = newest(probe, 'executed_actions')
     assert done.success and done.entity_id == entity.id and done.header.frame_id == 'work_plane'
+    shown = probe.wait(lambda: len(probe.heard['plan_markers']) >= 2 and probe.heard['plan_markers'], 60, 'arrows')
+    (clear, arrow, label), last = next(m.markers for m in shown if len(m.markers) == 3), shown[-1].markers
+    assert [m.action for m in last] == [clear.action] == [Marker.DELETEALL] and label.text == str(entity.id)
+    assert arrow.type == Marker.ARROW and arrow.header.frame_id == 'work_plane'
+    np.testing.assert_allclose([(p.x, p.y) for p in arrow.points], [start[0, :2], (x, y)], atol=0.03)
     plan = probe.wait(lambda: probe.heard['plan'], 5, 'picture of a plan')[-1]
     assert plan.header.frame_id == 'camera_optical_frame' and to_rgb(plan).shape[0] == 128
 

@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from object_centric_ros.action import PickPlace
 from object_centric_ros.msg import ExecutedAction
+from object_centric_ros.nodes.messages import nanoseconds
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'PICK_PLACE_SERVER.md'
 
@@ -47,9 +48,9 @@ def client(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         process.kill()
 
 
-def goal(x: float = -0.1, frame: str = 'work_plane') -> PickPlace.Goal:
+def goal(x: float = -0.1, frame: str = 'work_plane', **fields: float) -> PickPlace.Goal:
     return PickPlace.Goal(header=Header(frame_id=frame), entity_id=7, pick=Point(x=0.05, y=-0.08),
-                          place=Point(x=x, y=0.1))
+                          place=Point(x=x, y=0.1), **fields)
 
 
 def send(client: ActionClient, probe: Probe, what: PickPlace.Goal) -> Any:
@@ -77,6 +78,18 @@ def test_a_thing_is_carried_and_reported_before_the_end(client: ActionClient, pr
     assert home
 
 
+def test_the_gripper_keeps_to_the_greatest_speed(client: ActionClient, probe: Probe) -> None:
+    done, states = len(probe.heard['executed_actions']), []
+    heard = probe.node.create_subscription(JointState, 'joint_states', states.append, 10)
+    assert end(probe, send(client, probe, goal(max_speed=0.2)))[0] == 'succeeded'
+    action = probe.wait(lambda: probe.heard['executed_actions'][done:], 60, 'executed action')[-1]
+    probe.node.destroy_subscription(heard)
+    began, ended = nanoseconds(action.started), nanoseconds(action.finished)
+    way = [s.position[:3] for s in states if began <= nanoseconds(s.header.stamp) <= ended]
+    length = np.linalg.norm(np.diff(way, axis=0), axis=1).sum()
+    assert length > 0.5 and length / (1e-9 * (ended - began)) <= 0.2
+
+
 def test_a_cancel_is_obeyed_and_reported_as_a_failure(client: ActionClient, probe: Probe) -> None:
     before = len(probe.heard['executed_actions'])
     handle = send(client, probe, goal())
@@ -90,7 +103,8 @@ def test_a_cancel_is_obeyed_and_reported_as_a_failure(client: ActionClient, prob
 
 @pytest.mark.parametrize('bad, words', [(goal(frame='base_link'), 'frame: expected work_plane'),
                                         (goal(x=0.4), 'place: expected within 0.2 m'),
-                                        (goal(x=float('nan')), 'place: expected')])
+                                        (goal(x=float('nan')), 'place: expected'),
+                                        (goal(max_speed=-1.0), 'max_speed: expected m/s')])
 def test_what_cannot_be_carried_out_is_refused_with_the_reason(client, probe, bad, words) -> None:
     before = len(probe.heard['executed_actions'])
     status, result = end(probe, send(client, probe, bad))

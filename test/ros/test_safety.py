@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point
 from harness import FakeCamera, Goals, Nodes, Probe
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionServer, GoalResponse
+from rclpy.parameter import Parameter
 from scripted import CAMERA
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from object_centric_ros.action import BuildGoal, PickPlace
 from object_centric_ros.msg import EntityArray, EntityPlace, EntityRelation, ExecutedAction
+from object_centric_ros.nodes.messages import nanoseconds
+from object_centric_ros.simulation.arm import ArmIK
+from object_centric_ros.simulation.tabletop_scene import TabletopConfig
 
 SIM, PERCEPTION, PLANNER, COLLECTOR = 'tabletop_sim', 'entity_perception', 'pick_place_planner', 'interaction_collector'
 FORBIDDEN = (0.05, 0.05, 0.15, 0.15)
@@ -90,6 +96,29 @@ def test_the_stop_ends_the_action_under_way(goals, probe, pull: Callable[[Probe]
     stopped = probe.wait(lambda: probe.heard['executed_actions'][done:], 60, 'end of the action')
     assert len(stopped) == 1
     assert goals.run(place(ids(probe)[0], *far_from_blocks(probe)))[0] == 'succeeded'  # and it goes on when told to
+
+
+def set_live(probe: Probe, node: str, **values: float) -> None:
+    client = probe.node.create_client(SetParameters, f'/{node}/set_parameters')
+    request = SetParameters.Request(parameters=[Parameter(k, value=v).to_parameter_msg() for k, v in values.items()])
+    answer = probe.ask(lambda: client.call_async(request), client.service_is_ready, 'set_parameters').result()
+    assert all(r.successful for r in answer.results), answer
+
+
+def test_the_gripper_keeps_to_the_greatest_speed(goals, probe):
+    limit, ik, states = 0.4, ArmIK(TabletopConfig()), []
+    heard = probe.node.create_subscription(JointState, 'joint_states', states.append, 10)
+    set_live(probe, PLANNER, max_speed=limit)
+    entity = ids(probe)[0]
+    status, result = goals.run(place(entity, *far_from_blocks(probe)), 120)
+    set_live(probe, PLANNER, max_speed=0.0)
+    assert status == 'succeeded', result
+    probe.node.destroy_subscription(heard)
+    done = probe.heard['executed_actions'][-1]
+    began, ended = nanoseconds(done.started), nanoseconds(done.finished)
+    way = [ik.palm(np.array(s.position[:6])) for s in states if began <= nanoseconds(s.header.stamp) <= ended]
+    length = np.linalg.norm(np.diff(way, axis=0), axis=1).sum()
+    assert length > 0.5 and length / (1e-9 * (ended - began)) <= limit
 
 
 def test_a_stop_when_nothing_is_under_way_says_so(goals, probe):

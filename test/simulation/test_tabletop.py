@@ -7,7 +7,7 @@ import pytest
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import model_image
-from object_centric_ros.simulation.arm import TRAVEL_HEIGHT, ArmIK
+from object_centric_ros.simulation.arm import TICK, TRAVEL_HEIGHT, ArmIK
 from object_centric_ros.simulation.sampling import clear_places
 from object_centric_ros.simulation.tabletop import TabletopWorld
 from object_centric_ros.simulation.tabletop_play import PlayConfig, make_batch, meta
@@ -183,6 +183,35 @@ def test_motion_is_advanced_in_time_and_can_be_cancelled(world: TabletopWorld) -
     assert not result.success and result.message == 'cancelled'
     assert world.block_positions()[0, 2] == pytest.approx(0.03, abs=0.003)
     assert not (world.model_labels() == 255).any()
+
+
+@pytest.mark.parametrize('limit', [np.inf, 0.15])
+def test_the_hand_keeps_to_a_speed(world: TabletopWorld, limit: float) -> None:
+    world.reset(3, 2)
+    pick = world.block_positions()[0, :2]
+    place = clear_places(np.random.default_rng(0), 1, 0.16, world.block_positions())[0]
+    motion = world.begin_pick_place(pick, place)
+    motion.max_speed = limit
+    track = [world.data.site('palm').xpos.copy()]
+    while not motion.done:
+        motion.advance(TICK)
+        track.append(world.data.site('palm').xpos.copy())
+        assert len(track) < 5000
+    fastest = np.linalg.norm(np.diff(track, axis=0), axis=1).max() / TICK
+    assert motion.result.success and np.abs(motion.result.achieved[:2] - place).max() < 0.01
+    assert fastest <= 1.1 * limit and (fastest > 0.6) == np.isinf(limit)
+    limited = world.begin_pick_place(place, pick)  # and it can be stopped while it goes slowly
+    limited.max_speed = limit
+    while limited.stage != 'lift':
+        limited.advance(TICK)
+    limited.cancel()
+    before = world.data.site('palm').xpos.copy()
+    while not limited.done:
+        limited.advance(TICK)
+        now = world.data.site('palm').xpos.copy()
+        assert np.linalg.norm(now - before) <= 1.1 * limit * TICK
+        before = now
+    assert not limited.result.success and world.block_positions()[0, 2] < 0.032
 
 
 @pytest.mark.parametrize('stack', [2, 3])
