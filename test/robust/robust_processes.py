@@ -83,6 +83,7 @@ class Table:
         """The handle of a goal whose first command moves the arm."""
         handle = goals.send(goal)
         self.probe.wait(lambda: any(f.stage == 'act' for f in goals.feedback), 120, 'command')
+        self.probe.wait(lambda: self.probe.heard['joint_states'], 60, 'joint states')
         home = np.array(self.probe.heard['joint_states'][-1].position[:6])
         self.probe.wait(lambda: np.abs(np.array(self.probe.heard['joint_states'][-1].position[:6]) - home).max() > 0.2,
                         60, 'motion')
@@ -106,10 +107,10 @@ def test_killed_in_the_middle_of_a_build(nodes: Nodes, probe: Probe, say: Callab
     back: list[float] = []
     ends, kept = Counter[str](), 0
     for turn in range(kills):
-        before = table.all_seen()
+        before = table.all_seen(30.0)
         if len(before) < 3:
             table.another_scene(100 + 50 * seed + turn)
-            before = table.all_seen()
+            before = table.all_seen(30.0)
         entity, goal = table.goal(before, turn)
         handle = table.under_way(goals, goal)
         nodes.kill(name)
