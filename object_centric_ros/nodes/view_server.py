@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable
@@ -120,19 +121,18 @@ class Server:
                                                'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff'})
         await response.prepare(request)
         sent = 0
-        while not self._closing.is_set():
-            if pictures.number != sent:
-                sent = pictures.number
-                jpeg = await asyncio.to_thread(pictures.jpeg)
-                if jpeg:
-                    head = f'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n'
-                    try:
-                        await response.write(head.encode() + jpeg + b'\r\n')
-                    except ConnectionError:  # the reader has gone
-                        break
-            elif request.transport is None or request.transport.is_closing():
-                break
-            await asyncio.sleep(0.03)
+        with contextlib.suppress(ConnectionError):  # the reader has gone
+            await response.write(b'--frame\r\n')
+            while not self._closing.is_set():
+                if pictures.number != sent:
+                    sent = pictures.number
+                    jpeg = await asyncio.to_thread(pictures.jpeg)
+                    if jpeg:  # the boundary comes with it: Chromium shows a picture when it has seen the next boundary
+                        head = f'Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n'
+                        await response.write(head.encode() + jpeg + b'\r\n--frame\r\n')
+                elif request.transport is None or request.transport.is_closing():
+                    break
+                await asyncio.sleep(0.03)
         return response
 
     async def image(self, _: web.Request) -> web.Response:

@@ -73,8 +73,13 @@ async function look() {
   setTimeout(look, 300);
 }
 
-at('overlay').src = 'overlay' + query;
-at('plan').src = 'plan' + query;
+addEventListener('load', () => {  // streams have no end: before this, the page would never count as loaded
+  for (const name of ['overlay', 'plan']) {
+    const stream = () => { at(name).src = name + query + (query ? '&' : '?') + 'at=' + Date.now(); };
+    at(name).addEventListener('error', () => setTimeout(stream, 2000));  // the server was started again
+    stream();
+  }
+});
 at('keep').href = 'image.png' + query;
 at('stop').addEventListener('click', () => post('stop'));
 at('goal').addEventListener('submit', (event) => {
