@@ -10,6 +10,8 @@ from object_centric_ros.planning.cem import SearchConfig
 from object_centric_ros.planning.costs import COSTS
 
 SPACES = ('entity', 'xy')
+COMPARABLE = tuple(name for name in COSTS if name != 'subimage')
+"""Costs in units of an IoU, as `gain` and `holds` are; a mean over pixels is so small that every goal would hold."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class PickPlaceConfig:
     Attributes:
         actions: 'entity' = (entity id, place xy), 'xy' = (pick xy, place xy).
         picks: where an entity is picked: 'attention', 'centroid' of its mask, or 'both' (their mean where they agree).
-        cost: of a pair, a name of `costs.COSTS`; pairing: a name of `assignment.PAIRINGS`.
+        cost: of a pair, one of `COMPARABLE`; pairing: a name of `assignment.PAIRINGS`.
         horizon: longest plan, steps.
         search: the optimiser.
         strides: resolution of all candidates, and of the elites.
@@ -42,7 +44,7 @@ class PickPlaceConfig:
     alike: float = 0.12
 
     def __post_init__(self) -> None:
-        for name, value, known in (('actions', self.actions, SPACES), ('cost', self.cost, tuple(COSTS)),
+        for name, value, known in (('actions', self.actions, SPACES), ('cost', self.cost, COMPARABLE),
                                    ('pairing', self.pairing, tuple(PAIRINGS))):
             if value not in known:
                 raise InputError(f'pick and place: {name}', f'one of {known}', value)

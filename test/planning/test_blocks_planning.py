@@ -209,6 +209,8 @@ def test_tower_goals_stand_and_are_repeatable(world: PickPlaceWorld) -> None:
 def test_bad_input(world: PickPlaceWorld) -> None:
     with pytest.raises(InputError):
         PickPlaceConfig(cost='nearest')
+    with pytest.raises(InputError, match='cost'):
+        PickPlaceConfig(cost='subimage')  # not in units of `holds`
     with pytest.raises(InputError):
         InferenceConfig(restarts=2, finalists=3)
     with pytest.raises(InputError):
