@@ -33,7 +33,7 @@ from object_centric_ros.planning.blocks_picks import MODES
 from object_centric_ros.planning.blocks_settings import SPACES
 from object_centric_ros.planning.blocks_stack import ORDERS
 from object_centric_ros.planning.cem import METHODS
-from object_centric_ros.planning.costs import COSTS
+from object_centric_ros.planning.costs import OBJECTIVES
 from object_centric_ros.planning.preferences import PLANNERS
 from object_centric_ros.simulation.blocks_pick_place import PickPlaceWorld
 
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _search(parser: argparse.ArgumentParser, population: int, iterations: int, restarts: int, what: str) -> None:
-    parser.add_argument('--cost', choices=sorted(COSTS), default='soft_iou', help='distance of two entities')
+    parser.add_argument('--cost', choices=sorted(OBJECTIVES), default='soft_iou', help='what plans minimise')
     parser.add_argument('--optimiser', choices=METHODS, default='cem')
     parser.add_argument('--population', type=int, default=population,
                         help=f'candidates of an iteration (default: {population})')

@@ -11,20 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera
-from object_centric_ros.planning.assignment import PAIRINGS
 from object_centric_ros.planning.blocks_clearing import Clearing
 from object_centric_ros.planning.blocks_inference import Explained, Inference
+from object_centric_ros.planning.blocks_judge import Judge
 from object_centric_ros.planning.blocks_picks import Grasps, Picks
 from object_centric_ros.planning.blocks_places import Places, Targets
-from object_centric_ros.planning.blocks_rollout import Move, Rollout, looks, pictures
+from object_centric_ros.planning.blocks_rollout import Move, Rollout
 from object_centric_ros.planning.blocks_settings import PickPlaceConfig
 from object_centric_ros.planning.cem import Floats, Found, Ints, Space, optimise
-from object_centric_ros.planning.costs import COSTS, Pictures, unhidden
 
 AGREE = 0.3
 """So far the model's place may be from that of the goal's ray; a block goes to the middle of the two."""
@@ -43,8 +41,8 @@ class BlocksPlan:
     Attributes:
         moves: empty when the goal holds, or when nothing lowers the cost.
         reached: whether every goal entity is in place by what the model sees.
-        present, expected: cost now and after the moves (eq. 5).
-        each: cost of each goal entity now [G].
+        present, expected: cost now and after the moves, by the judge, whatever was minimised.
+        each: cost of each goal entity now [G], by the judge.
         imagined: [3, H, W] what the model expects to see after the moves.
         scored: candidates; seconds: planning time.
         reason: why there are no moves.
@@ -81,20 +79,7 @@ class PickPlacePlanner:
         self.picks = Picks(self.model, workspace, camera, height, self.config.picks)
         self.rollout = Rollout(self.model, self.config.strides)
         self.places = Places(camera.square(self.model.config.image_size), height, self.low, self.high)
-
-    def costs(self, now: Explained, goal: Explained) -> tuple[Floats, Ints, NDArray[np.bool_]]:
-        """The scene as it is, at full resolution: cost of each goal entity [G], its partner [G] (-1: none), and whether
-        it is in place [G]."""
-        wanted, there = pictures(goal), pictures(now)
-        distances = COSTS[self.config.cost](wanted, there).cpu().numpy()
-        partner = PAIRINGS[self.config.pairing](distances, 1.0)[1][0]
-        each = np.array([1.0 if e < 0 else float(distances[0, g, e]) for g, e in enumerate(partner)])
-        # Of a thing only what would be seen of it in the goal counts: others may be meant to stand before or on it.
-        seen = Pictures(there.masks[:, partner] * unhidden(wanted), there.colours[:, partner])
-        (centres, shades), (centres2, shades2), c = looks(wanted), looks(seen), self.config
-        close = self.places.close(centres, centres2, c.near)
-        close &= np.linalg.norm(shades - shades2, axis=1) <= c.alike
-        return each, partner, (partner >= 0) & ((each <= c.holds) | close)
+        self.judge = Judge(self.places, self.config)
 
     @torch.no_grad()
     def plan(self, now: Explained, goal: Explained, rng: np.random.Generator, nudge: float = 0.0) -> BlocksPlan:
@@ -108,7 +93,8 @@ class PickPlacePlanner:
             return self._nothing(now, started, True, 'the goal shows no entities', np.zeros(0))
         if not now.things:
             return self._nothing(now, started, False, 'the scene shows no entities', np.ones(len(goal.things)))
-        each, partner, held = self.costs(now, goal)
+        verdict = self.judge.verdict(now, goal)
+        each, partner, held = verdict.each, verdict.partner, verdict.held
         if held.all():
             return self._nothing(now, started, True, 'the goal holds', each)
         standing = self.places.standing(now)
@@ -125,7 +111,7 @@ class PickPlacePlanner:
         else:
             moves, found = self._search_points(now, goal, grasps, horizon, keep, targets, rng)
         way = Clearing(self.places, now, standing, targets, points, able, {int(e) for e in partner[held]}, rng)
-        if not moves or found.cost > float(each.sum()) - self.config.gain:
+        if not moves or found.cost > self.rollout.begin(now, goal).present(self.config) - self.config.gain:
             moves = way.without_model([int(e) for e in partner[~held & (partner >= 0)]])
         else:
             moves = way.first(moves)
@@ -133,7 +119,7 @@ class PickPlacePlanner:
             moves = [replace(m, slot=None) for m in moves]
         if not moves:
             return self._nothing(now, started, False, 'nothing lowers the cost', each, found.scored)
-        expected, imagined = self.rollout.imagine(now, goal, moves, self.config)
+        expected, imagined = self.rollout.imagine(now, goal, moves)
         return BlocksPlan(tuple(moves), False, float(each.sum()), expected, tuple(each.tolist()), imagined,
                           found.scored, time.perf_counter() - started)
 

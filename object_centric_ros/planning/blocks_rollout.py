@@ -19,8 +19,17 @@ from object_centric_ros.planning.blocks_inference import Explained
 from object_centric_ros.planning.blocks_picks import MOVES
 from object_centric_ros.planning.blocks_settings import PickPlaceConfig
 from object_centric_ros.planning.cem import Floats, Ints
-from object_centric_ros.planning.coarse import coarsened
-from object_centric_ros.planning.costs import COSTS, Pictures
+from object_centric_ros.planning.coarse import coarsened, subsampled
+from object_centric_ros.planning.costs import (
+    COSTS,
+    JUDGE,
+    JUDGE_PAIRING,
+    Pictures,
+    composite_mse,
+    latent_distance,
+    latent_unit,
+    picture_unit,
+)
 
 AGAIN = 0.5
 """What is added where one thing is moved twice: with the next picture the rest can be planned better."""
@@ -77,15 +86,14 @@ class Rollout:
         """For the scoring of candidates; `keep`: slots that are in place."""
         return View(self, now, goal, keep)
 
-    def imagine(self, now: Explained, goal: Explained, moves: Sequence[Move], config: PickPlaceConfig
-                ) -> tuple[float, Tensor]:
-        """Cost after the moves, without their effort, and the picture [3, H, W], at full resolution."""
+    def imagine(self, now: Explained, goal: Explained, moves: Sequence[Move]) -> tuple[float, Tensor]:
+        """The judge's cost after the moves, without their effort, and the picture [3, H, W], at full resolution."""
         view = self.begin(now, goal)
         actions = np.array([[*m.pick, *m.place] for m in moves])[None]
         slots = None if moves[0].slot is None else np.array([[-1 if m.slot is None else m.slot for m in moves]])
         state, moved = view.roll(actions, slots)
-        scene = view.scene(state, moved, 1)
-        return float(view.cost(scene, 1, config)[0]), scene.image[0].float()
+        return (float(view.cost(state, moved, 1, JUDGE, JUDGE_PAIRING)[0]),
+                view.scene(state, moved, 1).image[0].float())
 
     def decode(self, z: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """Latents [M, Z] -> colours [M, 3, h, w] and mask logits [M, h, w].
@@ -179,13 +187,36 @@ class View:
             colours[rows, slots], logits[rows, slots] = self.rollout.decode(state[rows, slots], stride)
         return Scene(colours, logits)
 
-    def cost(self, scene: Scene, stride: int, config: PickPlaceConfig) -> Floats:
-        """Eq. 5 of each candidate [N]."""
+    def cost(self, state: Tensor, moved: Tensor, stride: int, cost: str, pairing: str) -> Floats:
+        """What is minimised of each candidate [N], in units of a goal entity that is elsewhere (eq. 5).
+
+        Args:
+            state, moved: as `roll` gives them; cost: a name of `costs.OBJECTIVES`; pairing: of `assignment.PAIRINGS`.
+        """
+        if cost == 'latent':
+            slots = self.model.latents(self.goal.belief)[0]
+            distances = latent_distance(slots[list(self.goal.things)], state[:, list(self.now.things)])
+            distances = distances / latent_unit(slots)
+        else:
+            scene, goal = self.scene(state, moved, stride), self._goal(stride)
+            if cost == 'composite':
+                mse = composite_mse(subsampled(self.goal.image, stride), scene.image)
+                return (mse / picture_unit(goal)).double().cpu().numpy()
+            distances = COSTS[cost](goal, _things(scene, self.now.things))
+            if cost == 'subimage':
+                distances = distances / picture_unit(goal)
+        return PAIRINGS[pairing](distances.float().cpu().numpy(), 1.0)[0]
+
+    def present(self, config: PickPlaceConfig) -> float:
+        """The cost of the scene as it is, at full resolution."""
+        nothing = torch.zeros(1, self.state.shape[1], dtype=torch.bool, device=self.device)
+        return float(self.cost(self.state, nothing, 1, config.cost, config.pairing)[0])
+
+    def _goal(self, stride: int) -> Pictures:
         if stride not in self._goals:
             decoded = self.rollout.models[stride].decode(self.model.latents(self.goal.belief))
             self._goals[stride] = _things(decoded, self.goal.things)
-        distances = COSTS[config.cost](self._goals[stride], _things(scene, self.now.things))
-        return PAIRINGS[config.pairing](distances.float().cpu().numpy(), 1.0)[0]
+        return self._goals[stride]
 
     def _present(self, stride: int) -> Scene:
         if stride not in self._scenes:
@@ -196,11 +227,11 @@ class View:
         """Costs with efforts; those of the elites at the finer resolution, the others never below them."""
         coarse, fine = self.rollout.strides
         effort = EFFORT * moves + config.gain * moved[:, self.keep].sum(1).double().cpu().numpy()
-        costs = self.cost(self.scene(state, moved, coarse), coarse, config) + effort
+        costs = self.cost(state, moved, coarse, config.cost, config.pairing) + effort
         if fine != coarse:
             elites = np.argsort(costs, kind='stable')[:config.search.elites]
             which = torch.from_numpy(elites).to(self.device)
-            finer = self.cost(self.scene(state[which], moved[which], fine), fine, config)
+            finer = self.cost(state[which], moved[which], fine, config.cost, config.pairing)
             costs[elites] = finer + effort[elites]
             others = np.ones(len(costs), bool)
             others[elites] = False

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from object_centric_ros.errors import InputError
 from object_centric_ros.planning.assignment import PAIRINGS
 from object_centric_ros.planning.cem import SearchConfig
-from object_centric_ros.planning.costs import COSTS
+from object_centric_ros.planning.costs import OBJECTIVES
 
 SPACES = ('entity', 'xy')
-COMPARABLE = tuple(name for name in COSTS if name != 'subimage')
-"""Costs in units of an IoU, as `gain` and `holds` are; a mean over pixels is so small that every goal would hold."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,14 @@ class PickPlaceConfig:
     Attributes:
         actions: 'entity' = (entity id, place xy), 'xy' = (pick xy, place xy).
         picks: where an entity is picked: 'attention', 'centroid' of its mask, or 'both' (their mean where they agree).
-        cost: of a pair, one of `COMPARABLE`; pairing: a name of `assignment.PAIRINGS`.
+        cost: that the search minimises, a name of `costs.OBJECTIVES`; all are taken in the same unit, a goal entity
+            that is elsewhere (`costs.picture_unit`, `costs.latent_unit`).
+        pairing: in it, a name of `assignment.PAIRINGS`; whole pictures have none.
         horizon: longest plan, steps.
         search: the optimiser.
         strides: resolution of all candidates, and of the elites.
         gain: a plan must lower the cost by this much, and by as much again for each entity in place that it moves.
-        holds: the largest cost at which a goal entity is in place.
+        holds: the largest cost at which a goal entity is in place; always that of the judge (`blocks_judge`).
         near: it also is where its ray meets the table that close to its goal's (on both axes),
         alike: and its mean colour that close (L2 over channels).
     """
@@ -44,7 +44,7 @@ class PickPlaceConfig:
     alike: float = 0.12
 
     def __post_init__(self) -> None:
-        for name, value, known in (('actions', self.actions, SPACES), ('cost', self.cost, COMPARABLE),
+        for name, value, known in (('actions', self.actions, SPACES), ('cost', self.cost, OBJECTIVES),
                                    ('pairing', self.pairing, tuple(PAIRINGS))):
             if value not in known:
                 raise InputError(f'pick and place: {name}', f'one of {known}', value)

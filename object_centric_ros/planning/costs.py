@@ -116,6 +116,20 @@ def composite_mse(goal: Tensor, images: Tensor) -> Tensor:
     return (goal[None] - images).square().mean((1, 2, 3))
 
 
+def picture_unit(goal: Pictures) -> Tensor:
+    """What `subimage_l2` and `composite_mse` grow by when a goal entity is elsewhere: missed here, seen there.
+
+    Twice the mean square of the goal's masked sub-images. An IoU grows by 1.
+    """
+    return 2 * _subimage(goal)[0].square().mean((1, 2, 3)).mean().clamp(min=1e-9)
+
+
+def latent_unit(slots: Tensor) -> Tensor:
+    """What `latent_distance` grows by, about: the mean over pairs of different slots [K, Z] of the goal, K >= 2."""
+    apart = latent_distance(slots, slots[None])[0]
+    return (apart.sum() / (len(slots) * (len(slots) - 1))).clamp(min=1e-9)
+
+
 def _subimage(scene: Pictures) -> Tensor:
     return scene.masks[:, :, None] * scene.colours
 
@@ -128,3 +142,8 @@ def _colour_distance(goal: Pictures, things: Pictures) -> Tensor:
 COSTS: dict[str, Callable[[Pictures, Pictures], Tensor]] = {
     'subimage': subimage_l2, 'paper_iou': paper_iou, 'released_iou': released_iou, 'soft_iou': soft_iou}
 """Distances of pairs of entities, by name."""
+
+OBJECTIVES = (*COSTS, 'latent', 'composite')
+"""What a search may minimise: these, the distance of latents, and that of whole pictures (the paper's ablation)."""
+JUDGE, JUDGE_PAIRING = 'soft_iou', 'optimal'
+"""What tells whether a goal entity is in place, whatever is minimised."""

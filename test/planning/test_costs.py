@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from object_centric_ros.planning.costs import COSTS, Pictures, composite_mse, latent_distance
+from object_centric_ros.planning.costs import (
+    COSTS,
+    Pictures,
+    composite_mse,
+    latent_distance,
+    latent_unit,
+    picture_unit,
+    subimage_l2,
+)
 
 
 def square(u: int, v: int, rgb: tuple[float, float, float]) -> Pictures:
@@ -59,3 +67,12 @@ def test_latents_and_whole_pictures() -> None:
     assert torch.allclose(latent_distance(goal, things)[1, 0, 2], (goal[0] - things[1, 2]).square().mean())
     image, images = torch.rand(3, 5, 5), torch.rand(4, 3, 5, 5)
     assert torch.allclose(composite_mse(image, images)[2], (image - images[2]).square().mean())
+
+
+def test_units_are_those_of_an_entity_that_is_elsewhere() -> None:
+    goal, far = square(4, 4, RED), square(14, 4, RED)
+    assert float(subimage_l2(goal, far)[0, 0, 0] / picture_unit(goal)) == pytest.approx(1, rel=1e-5)
+    images = [(p.masks[:, :, None] * p.colours)[:, 0] for p in (goal, far)]
+    assert float(composite_mse(images[0][0], images[1])[0] / picture_unit(goal)) == pytest.approx(1, rel=1e-5)
+    slots = torch.eye(3)
+    assert float(latent_distance(slots[:1], slots[None, 1:2])[0, 0, 0] / latent_unit(slots)) == pytest.approx(1)
