@@ -27,7 +27,16 @@ from object_centric_ros.planning.blocks_insert import inserted, settled
 from object_centric_ros.planning.blocks_rollout import looks, pictures
 from object_centric_ros.planning.cem import Floats, Ints, SearchConfig, Space, optimise
 from object_centric_ros.planning.coarse import coarsened, subsampled
-from object_centric_ros.planning.costs import COSTS, Pictures
+from object_centric_ros.planning.costs import (
+    COSTS,
+    JUDGE,
+    OBJECTIVES,
+    Pictures,
+    composite_mse,
+    latent_distance,
+    latent_unit,
+    picture_unit,
+)
 
 ORDERS = ('lowest', 'cheapest')
 TURNS = dict.fromkeys(('cube', 'tetrahedron'), (0.0, pi / 8, pi / 4, 3 * pi / 8))
@@ -41,7 +50,8 @@ class StackConfig:
     """How drops are searched.
 
     Attributes:
-        cost: of a pair, a name of `costs.COSTS`.
+        cost: of a candidate, a name of `costs.OBJECTIVES`, in units of a goal entity that is elsewhere; with
+            'composite' the judge of costs.py tells which goal entity the chosen one fills.
         order: which goal entity comes next: the 'lowest' in the picture that is not filled (what carries others comes
             first), or the 'cheapest', whichever a candidate fits best (the paper's).
         around: draw first candidates around the blocks that look most like the goal entity where it is seen (and count
@@ -66,8 +76,8 @@ class StackConfig:
     doubt: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.cost not in COSTS:
-            raise InputError('stacking: cost', f'one of {tuple(COSTS)}', self.cost)
+        if self.cost not in OBJECTIVES:
+            raise InputError('stacking: cost', f'one of {OBJECTIVES}', self.cost)
         if self.order not in ORDERS:
             raise InputError('stacking: order', f'one of {ORDERS}', self.order)
 
@@ -95,6 +105,10 @@ class StackPlan:
 def lit(things: Pictures) -> Pictures:
     """Masks only where a thing is not black: before a black background it does not matter whose a pixel is."""
     return Pictures(things.masks * (things.colours.amax(2) > DARK), things.colours)
+
+
+def _newest(scene: Scene) -> Pictures:
+    return lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
 
 
 @dataclass(frozen=True)
@@ -153,8 +167,7 @@ class StackPlanner:
                 new = self.coarse.decode(predicted[:, -1:])
                 scene = Scene(torch.cat([present.colours.expand(len(part), -1, -1, -1, -1), new.colours], 1),
                               torch.cat([present.mask_logits.expand(len(part), -1, -1, -1), new.mask_logits], 1))
-                last = lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
-                costs.append(COSTS[c.cost](targets, last)[:, :, 0].min(1).values)
+                costs.append(self._costs(goal, wanted, targets, scene, predicted[:, -1:], c.stride).min(1).values)
             expected = torch.cat(costs).double().cpu().numpy()
             if not proposals:
                 return expected
@@ -175,10 +188,28 @@ class StackPlanner:
         new = inserted(self.fine, now.scene, image, self.config.refinements, generator)
         predicted = settled(self.fine, self.fine.latents(now.belief), new)
         scene = self.fine.decode(predicted)
-        last = lit(Pictures(scene.masks[:, -1:], scene.colours[:, -1:]))
-        costs = COSTS[self.config.cost](self._pictures(self.fine, goal, wanted), last)[0, :, 0]
-        best = int(costs.argmin())
+        targets = self._pictures(self.fine, goal, wanted)
+        costs = self._costs(goal, wanted, targets, scene, predicted[:, -1:], 1)[0]
+        fills = COSTS[JUDGE](targets, _newest(scene))[0, :, 0] if self.config.cost == 'composite' else costs
+        best = int(fills.argmin())
         return float(costs[best]), wanted[best], scene.image[0]
+
+    def _costs(self, goal: Explained, wanted: Sequence[int], targets: Pictures, scene: Scene, latents: Tensor,
+               stride: int) -> Tensor:
+        """Of each candidate for each of the goal entities `wanted` [N, W].
+
+        Args:
+            targets: what those look like; scene: the candidates, the new slot last; latents: of that [N, 1, Z].
+        """
+        name = self.config.cost
+        if name == 'latent':
+            slots = self.model.latents(goal.belief)[0]
+            return latent_distance(slots[[goal.things[g] for g in wanted]], latents)[:, :, 0] / latent_unit(slots)
+        if name == 'composite':
+            mse = composite_mse(subsampled(goal.image, stride), scene.image) / picture_unit(targets)
+            return mse[:, None].expand(-1, len(wanted))
+        costs = COSTS[name](targets, _newest(scene))[:, :, 0]
+        return costs / picture_unit(targets) if name == 'subimage' else costs
 
     def _pictures(self, model: OP3, goal: Explained, wanted: Sequence[int]) -> Pictures:
         scene = model.decode(model.latents(goal.belief))

@@ -18,8 +18,10 @@ from object_centric_ros.models.registry import build_model
 from object_centric_ros.planning.blocks_inference import Inference, InferenceConfig
 from object_centric_ros.planning.blocks_pick_place import PickPlacePlanner
 from object_centric_ros.planning.blocks_settings import PickPlaceConfig
+from object_centric_ros.planning.blocks_stack import StackConfig
 from object_centric_ros.planning.cem import SearchConfig
 from object_centric_ros.planning.coarse import coarsened, subsampled, taps
+from object_centric_ros.planning.costs import OBJECTIVES
 from object_centric_ros.presets import load_preset
 from object_centric_ros.simulation.blocks_pick_place import PickPlaceWorld
 from object_centric_ros.simulation.blocks_stage import Block
@@ -158,6 +160,49 @@ def test_one_block_goes_to_its_goal(scene: tuple, world: PickPlaceWorld, actions
     assert np.abs(world.positions()[0, :2] - [-1.5, 3]).max() < HALF
 
 
+@pytest.mark.parametrize('cost', OBJECTIVES)
+def test_each_cost_is_in_units_of_a_block_elsewhere_and_falls_towards_the_goal(scene: tuple, world: PickPlaceWorld,
+                                                                               cost: str) -> None:
+    inference, planner = scene
+    goal, now = explain(inference, world, [cube(-1.5, 3, RED)], 3), explain(inference, world, [cube(1, 2, RED)], 3)
+    view = planner.rollout.begin(now, goal)
+    assert 0.5 < view.present(PickPlaceConfig(cost=cost)) < 1.5
+    places = np.array([[[-1.5, 3.0]], [[-0.3, 3.0]], [[1.0, 2.0]]])
+    picks, slots = np.tile([1.0, 2.0], (3, 1, 1)), np.full((3, 1), now.things[0])
+    moved = view.roll(np.concatenate([picks, places], 2), slots)
+    for stride in (1, 2):
+        there, beside, here = view.cost(*moved, stride, cost, 'optimal')
+        assert there < here
+        if cost != 'latent':  # the published model's latents hardly tell one place from another
+            assert there < beside < here
+
+
+@pytest.mark.parametrize('cost', ['subimage', 'paper_iou', 'composite', 'latent'])
+def test_a_plan_by_each_cost_moves_the_block_that_is_not_in_place(scene: tuple, world: PickPlaceWorld, cost: str
+                                                                  ) -> None:
+    inference, _ = scene
+    planner = PickPlacePlanner(inference, WORKSPACE, stage_camera(), HALF,
+                               PickPlaceConfig(cost=cost, search=replace(SEARCH, population=120)))
+    goal = explain(inference, world, [cube(-1.5, 3, RED), cube(1.5, 3, GREEN)])
+    assert planner.plan(goal, goal, np.random.default_rng(0)).reached
+    now = explain(inference, world, [cube(-1.5, 3, RED), cube(1, 1.5, GREEN)])
+    plan = planner.plan(now, goal, np.random.default_rng(0))
+    assert not plan.reached and plan.expected < plan.present - 0.2
+    assert world.pick_place(plan.moves[0].pick, plan.moves[0].place) == 1
+    assert np.abs(world.positions()[1, :2] - [1.5, 3]).max() < HALF
+
+
+def test_what_is_in_place_does_not_depend_on_what_is_minimised(scene: tuple, world: PickPlaceWorld) -> None:
+    inference, _ = scene
+    goal = explain(inference, world, [cube(-1.5, 3, RED), cube(1.5, 3, GREEN)])
+    now = explain(inference, world, [cube(-1.5, 3, RED), cube(1, 1.5, GREEN)])
+    for cost in OBJECTIVES:
+        for pairing in ('minimum', 'optimal'):
+            judge = PickPlacePlanner(inference, WORKSPACE, stage_camera(), HALF,
+                                     PickPlaceConfig(cost=cost, pairing=pairing)).judge
+            assert judge.verdict(now, goal).held.sum() == 1 and judge.verdict(goal, goal).held.all()
+
+
 def test_what_stands_on_what_and_where_goal_entities_can_be(scene: tuple, world: PickPlaceWorld) -> None:
     inference, planner = scene
     upper = Block('cube', (-1, 3, 1.8), GREEN)
@@ -178,7 +223,8 @@ def test_the_second_block_goes_onto_the_first(scene: tuple, world: PickPlaceWorl
     inference, planner = scene
     goal = explain(inference, world, [cube(-1, 3, RED), Block('cube', (-1, 3, 1.8), GREEN)])
     now = explain(inference, world, [cube(-1, 3, RED), cube(1.5, 1.5, GREEN)])
-    assert planner.costs(now, goal)[2].sum() == 1  # what the upper one will hide is not held against the lower one
+    # What the upper one will hide is not held against the lower one.
+    assert planner.judge.verdict(now, goal).held.sum() == 1
     plan = planner.plan(now, goal, np.random.default_rng(0))
     assert len(plan.moves) == 1 and world.pick_place(plan.moves[0].pick, plan.moves[0].place) == 1
     assert np.abs(world.positions()[1] - [-1, 3, 1.8]).max() < HALF
@@ -209,8 +255,8 @@ def test_tower_goals_stand_and_are_repeatable(world: PickPlaceWorld) -> None:
 def test_bad_input(world: PickPlaceWorld) -> None:
     with pytest.raises(InputError):
         PickPlaceConfig(cost='nearest')
-    with pytest.raises(InputError, match='cost'):
-        PickPlaceConfig(cost='subimage')  # not in units of `holds`
+    with pytest.raises(InputError, match='stacking: cost'):
+        StackConfig(cost='nearest')
     with pytest.raises(InputError):
         InferenceConfig(restarts=2, finalists=3)
     with pytest.raises(InputError):
