@@ -117,6 +117,15 @@ class RosBuild:
             return 'cancelled'
         return 'the planner was deactivated' if self._beliefs.closed else ''
 
+    def go_on(self) -> None:
+        """Nothing, unless the build shall stop.
+
+        Raises:
+            BuildStopped: it shall.
+        """
+        if self.cancelled():
+            raise BuildStopped(self.why_cancelled())
+
     def observe(self) -> TrackedFrame:
         """A belief that is newer than the one before, younger than the last action and than `max_belief_age`.
 

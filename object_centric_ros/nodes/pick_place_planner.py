@@ -28,7 +28,8 @@ from object_centric_ros.nodes.build import BuildLimits, BuildStopped, RosBuild
 from object_centric_ros.nodes.cameras import Transforms, one_pose, preparation_of, same_camera
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.drawing import draw_plan
-from object_centric_ros.nodes.images import from_array, to_rgb
+from object_centric_ros.nodes.goal_pictures import example_pictures, goal_of_pictures, kind_of_goal, picture_of
+from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.managed import ManagedNode
 from object_centric_ros.nodes.messages import relation_from_message
 from object_centric_ros.nodes.parameters import parameter
@@ -260,24 +261,19 @@ class PickPlacePlanner(ManagedNode[PlannerSettings]):
         """Check the goal against what is seen, then run the loop."""
         from object_centric_ros.planning.loop import BuildLoop
         request: BuildGoal.Goal = handle.request
-        has_image = bool(request.image.width or request.image.height or len(request.image.data))
-        kinds = [name for name, given in (('an image', has_image), ('places', request.places),
-                                          ('relations', request.relations)) if given]
-        if len(kinds) != 1:
-            raise InputError('goal', 'an image, places or relations, exactly one of them',
-                             ' and '.join(kinds) or 'nothing')
+        kind = kind_of_goal(request)
         self.diagnostics.count('goals')
         picture, targets = None, None
-        if has_image:
-            image = to_rgb(request.image)
-            source = self._preparation.source
-            if image.shape[:2] != (source.height, source.width):
-                raise InputError('goal image size', f'{source.width}x{source.height} as of the camera',
-                                 f'{request.image.width}x{request.image.height}')
-            image = self._preparation(image)
+        if kind == 'image':
+            image = picture_of(request.image, self._preparation)
             build.observe()
             goal, picture = planner.goal_from_image(image), model_image(image)
-        elif request.places:
+        elif kind == 'examples':
+            images = example_pictures(request, self._preparation)
+            build.observe()
+            goal = goal_of_pictures(planner.goal_from_image, images, build.go_on)
+            picture = np.mean([model_image(image) for image in images], 0).astype(np.uint8)
+        elif kind == 'places':
             places = self._places(request)
             self._must_know(build, set(places))
             goal = planner.goal_from_places(places)

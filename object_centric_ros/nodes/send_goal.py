@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--list', action='store_true', help='print the entities that perception sees, and end')
     parser.add_argument('--save-image', metavar='FILE', help='keep the camera image as a goal for later, and end')
     parser.add_argument('--image', metavar='FILE', help='what the scene shall look like, as the camera would see it')
+    parser.add_argument('--example', action='append', default=[], metavar='FILE',
+                        help='a picture of a scene that is as it shall be; given 2 times or more: what is at the same '
+                        'place in them shall be there, other things may be anywhere')
     parser.add_argument('--place', nargs=3, action='append', default=[], metavar=('ID', 'X', 'Y'),
                         help='where an entity shall be, metres in the work frame; may be given several times')
     for kind in ('on', *SIDES):
@@ -55,18 +58,27 @@ def goal_of(args: argparse.Namespace) -> BuildGoal.Goal:
     for words in args.within:
         entity, x0, y0, x1, y1 = _numbers('--within', words)
         relations.append(Relation('within', int(entity), region=(x0, y0, x1, y1)))
-    given = [name for name, there in (('--image', args.image), ('--place', places), ('relations', relations)) if there]
+    kinds = {'--image': args.image, '--example': args.example, '--place': places, 'relations': relations}
+    given = [name for name, there in kinds.items() if there]
     if len(given) != 1:
-        raise InputError('goal', '--image, --place or relations (--on, --left-of, ..., --within), one of the three',
+        raise InputError('goal', 'one of --image, --example, --place and relations (--on, --left-of, ..., --within)',
                          ' and '.join(given) or 'none')
+    if len(args.example) == 1:
+        raise InputError('--example', '2 pictures or more; a single one is given by --image', 1)
     goal = BuildGoal.Goal(places=places, relations=[relation_to_message(r) for r in relations],
+                          examples=[_picture('--example', name) for name in args.example],
                           max_plans=max(0, args.max_plans))
     if args.image:
-        picture = cv2.imread(args.image, cv2.IMREAD_COLOR)
-        if picture is None:
-            raise InputError('--image', 'a picture file, such as --save-image writes', args.image)
-        goal.image = from_array(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), Header(), 'rgb8')  # type: ignore[arg-type]
+        goal.image = _picture('--image', args.image)
     return goal
+
+
+def _picture(option: str, name: str) -> Image:
+    """A picture file as a message."""
+    picture = cv2.imread(name, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError(option, 'a picture file, such as --save-image writes', name)
+    return from_array(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), Header(), 'rgb8')  # type: ignore[arg-type]
 
 
 def _numbers(option: str, words: list[str]) -> tuple[float, ...]:

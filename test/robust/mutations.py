@@ -111,6 +111,8 @@ class Mutator:
         number = (*ODD_NUMBERS, 0.1, -0.1)
         if self._random.random() < 0.5:
             goal.image = self.image()
+        if self._random.random() < 0.3:
+            goal.examples = [self.image() for _ in range(int(self._one((1, 2, 3, 17))))]
         if self._random.random() < 0.5:
             goal.places = [EntityPlace(entity_id=int(self._one((0, 1, 2, 2**32 - 1))),
                                        place=Point(x=float(self._one(number)), y=float(self._one(number))))

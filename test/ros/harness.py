@@ -60,7 +60,13 @@ class Nodes:
     def kill(self, name: str) -> None:
         """End a node without warning."""
         self.running[name].kill()
-        self.running.pop(name).wait(10)
+        self.running.pop(name).wait(60)
+
+    def stop(self, name: str) -> None:
+        """End a node as Ctrl-C does: the others hear of it, while one that is killed seems to be there for a while."""
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
 
     def log(self) -> str:
         """What all of them printed."""
@@ -73,10 +79,10 @@ class Nodes:
             p.send_signal(signal.SIGINT)
         for p in alive:
             try:
-                p.wait(15)
+                p.wait(60)
             except subprocess.TimeoutExpired:
                 p.kill()
-                p.wait(10)
+                p.wait(60)
         self.running.clear()
         return [p.returncode for p in alive]
 
@@ -133,7 +139,7 @@ class Probe:
         status = self.statuses.get(node)
         return int({v.key: v.value for v in status.values}.get(name, 0)) if status else 0
 
-    def counted(self, node: str, name: str, at_least: int = 1, timeout: float = 15.0) -> None:
+    def counted(self, node: str, name: str, at_least: int = 1, timeout: float = 60.0) -> None:
         """Wait until a counter on /diagnostics is large enough."""
         self.wait(lambda: self.count(node, name) >= at_least, timeout, f'{name} >= {at_least} of {node}')
 
@@ -150,7 +156,7 @@ class Probe:
 
         return self.wait(holds, timeout, what)
 
-    def ask(self, send: Callable[[], Future], ready: Callable[[], bool], what: str, timeout: float = 30.0,
+    def ask(self, send: Callable[[], Future], ready: Callable[[], bool], what: str, timeout: float = 60.0,
             every: float = 2.0) -> Future:
         """The first request that is answered; a server that was killed seems ready for a while: one `every` s."""
         requests: list[Future] = []
@@ -201,7 +207,7 @@ class FakeCamera:
         self._images = probe.node.create_publisher(Image, 'image', qos)
         self._infos = probe.node.create_publisher(CameraInfo, 'camera_info', qos)
 
-    def ready(self, timeout: float = 30.0) -> None:
+    def ready(self, timeout: float = 60.0) -> None:
         """Wait for a subscriber."""
         for publisher in (self._images, self._infos):
             self._probe.wait(publisher.get_subscription_count, timeout, 'subscriber of the camera')

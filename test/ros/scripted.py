@@ -16,6 +16,7 @@ import numpy as np
 from object_centric_ros.errors import InputError
 from object_centric_ros.geometry import PinholeCamera, model_image
 from object_centric_ros.planning.commands import Command, Plan
+from object_centric_ros.planning.goals import Goal, GoalEntity
 from object_centric_ros.planning.relations import Relation
 from object_centric_ros.planning.settings import PlannerConfig
 from object_centric_ros.tracking.entities import Entity, PickPlace, SlotState, TrackedFrame
@@ -119,8 +120,10 @@ class GreedyPlanner:
     def __init__(self, camera: PinholeCamera | None) -> None:
         self.camera, self.model_id, self.config = camera or CAMERA, MODEL_ID, PlannerConfig()
 
-    def goal_from_image(self, image: np.ndarray) -> Places:
-        return Places((colour, xy) for _, colour, xy in blobs(image, self.camera))
+    def goal_from_image(self, image: np.ndarray) -> Goal:
+        nothing = np.zeros((3, 1, 1), np.float32)
+        return Goal(tuple(GoalEntity((float(xy[0]), float(xy[1]), 0.03), tuple(colour), nothing)
+                          for _, colour, xy in blobs(image, self.camera)))
 
     def goal_from_places(self, places: dict[int, tuple[float, float]]) -> Places:
         return Places((i, np.array(xy)) for i, xy in places.items())
@@ -131,8 +134,10 @@ class GreedyPlanner:
             raise InputError('goal: relation', 'within, all that this planner knows', [r.kind for r in relations])
         return Places(centres)
 
-    def plan(self, frame: TrackedFrame, goal: Places, n_steps: int | None = None) -> Plan:
+    def plan(self, frame: TrackedFrame, goal: Places | Goal, n_steps: int | None = None) -> Plan:
         began, jobs = time.perf_counter(), []
+        if isinstance(goal, Goal):
+            goal = Places((np.array(e.colour), np.array(e.position[:2])) for e in goal.entities)
         for what, xy in goal:
             if isinstance(what, int):
                 entity = frame.entity(what)
