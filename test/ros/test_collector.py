@@ -94,7 +94,7 @@ def test_positions_need_no_perception_and_ctrl_c_finishes_the_bag(robot, nodes, 
     probe.wait(lambda: told(probe, 'actions_wanted') == 50 and told(probe, 'actions') >= 1, 300, 'an action')
     begun(probe, folder, 2)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert '50 actions in 1 bags' in nodes.log() and 'interrupted' in nodes.log()
     with Collection(folder, seed=1) as collection:
         assert collection.recovered == [] and collection.executed >= 1

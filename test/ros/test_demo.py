@@ -103,7 +103,7 @@ def test_an_interrupted_demo_ends_its_nodes(tmp_path: Path, number: signal.Signa
                 demo_process.wait(0.1)
         assert len(mine(marker)) > 1
         demo_process.send_signal(number)
-        assert demo_process.wait(30) == 130, demo_process.stdout.read()
+        assert demo_process.wait(60) == 130, demo_process.stdout.read()
     finally:
         demo_process.kill()
         demo_process.wait(10)

@@ -93,7 +93,7 @@ def test_it_goes_through_its_states_when_told_and_only_then(perception, camera, 
     assert perception.state == 'active' and len(first.entities) == 1
     assert not perception.change('cleanup')
     assert perception.change('deactivate') and perception.state == 'inactive'
-    probe.wait(lambda: not subscribed(), 30, 'end of the subscription')
+    probe.wait(lambda: not subscribed(), 60, 'end of the subscription')
     assert perception.change('activate')
     assert sees(camera, probe).session != first.session
     assert perception.change('deactivate') and perception.change('cleanup') and perception.state == 'unconfigured'
@@ -116,11 +116,11 @@ def test_another_model_without_losing_the_process(perception, camera, nodes, pro
     assert sees(camera, probe).model_id == 'scripted-1'
     assert perception.change('deactivate') and perception.set('checkpoint', 'missing') == ''
     assert not perception.change('activate') and perception.state == 'inactive'
-    probe.wait(lambda: 'no model: checkpoint: expected' in probe.statuses[PERCEPTION].message, 30, 'complaint')
+    probe.wait(lambda: 'no model: checkpoint: expected' in probe.statuses[PERCEPTION].message, 60, 'complaint')
     assert perception.set('checkpoint', 'scripted-9') == '' and perception.change('activate')
     assert sees(camera, probe).model_id == 'scripted-9'
     assert process.poll() is None
-    probe.wait(lambda: told(probe, 'state') == 'active' and told(probe, 'model_id') == 'scripted-9', 30, 'diagnostics')
+    probe.wait(lambda: told(probe, 'state') == 'active' and told(probe, 'model_id') == 'scripted-9', 60, 'diagnostics')
 
 
 def test_an_error_that_nobody_foresaw_ends_unconfigured_and_is_recovered_from(perception, camera, probe):
@@ -143,7 +143,7 @@ def test_shut_down_it_ends(perception, nodes):
     process = nodes.running[PERCEPTION]
     perception.comes('active')
     assert perception.change('shutdown')
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_the_planner_refuses_goals_unless_it_is_active(nodes, probe):
@@ -155,7 +155,7 @@ def test_the_planner_refuses_goals_unless_it_is_active(nodes, probe):
     assert planner.change('configure') and planner.change('activate')
     assert planner.set('belief_timeout', 50.0) == ''
     handle = goals.send(goal)
-    probe.wait(lambda: goals.feedback, 30, 'a build that waits for entities')
+    probe.wait(lambda: goals.feedback, 60, 'a build that waits for entities')
     assert planner.change('deactivate')
     status, result = goals.end(handle)
     assert status == 'aborted' and 'the planner was deactivated' in result.message

@@ -157,7 +157,7 @@ def test_the_collector_stops_and_keeps_its_bag(goals, nodes, probe, tmp_path):
     probe.wait(lambda: len(probe.heard['executed_actions']) > done, 120, 'an action')
     publisher = probe.node.create_publisher(Empty, 'stop', 10)
     probe.again(lambda: publisher.publish(Empty()), lambda: process.poll() is not None, 60, 'end of the collection')
-    assert process.wait(5) == 1 and 'stopped: stopped by the topic stop' in nodes.log()
+    assert process.wait(60) == 1 and 'stopped: stopped by the topic stop' in nodes.log()
     assert (tmp_path / 'bag_0001' / 'metadata.yaml').exists()
     assert nodes.end() == [0, 0]
 

@@ -76,7 +76,7 @@ def page(nodes: Nodes, probe: Probe, tmp_path_factory: pytest.TempPathFactory) -
         time.sleep(0.05)
     yield Page(log.read_text().split('View: ')[1].split()[0])
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0, log.read_text()
+    assert process.wait(60) == 0, log.read_text()
 
 
 def ended(state: dict[str, Any]) -> dict[str, Any] | None:
