@@ -244,11 +244,11 @@ class Goals:
         assert future.result().accepted
         return future.result()
 
-    def end(self, handle: Any, timeout: float = 60.0) -> tuple[str, BuildGoal.Result]:
+    def end(self, handle: Any, timeout: float = 120.0) -> tuple[str, BuildGoal.Result]:
         """(status, result) of a goal."""
         answer = self._probe.call(handle.get_result_async(), timeout, 'result of build_goal')
         return STATUS[answer.status], answer.result
 
-    def run(self, goal: BuildGoal.Goal, timeout: float = 60.0) -> tuple[str, BuildGoal.Result]:
+    def run(self, goal: BuildGoal.Goal, timeout: float = 120.0) -> tuple[str, BuildGoal.Result]:
         """Send a goal and wait for its end."""
         return self.end(self.send(goal), timeout)
