@@ -13,7 +13,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -25,6 +25,7 @@ from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.messages import nanoseconds
 from object_centric_ros.nodes.processes import NodeFailed
+from object_centric_ros.nodes.spinning import Spinner
 from object_centric_ros.simulation.tabletop_scene import TabletopConfig
 
 WARM_UP = 60
@@ -64,16 +65,9 @@ class Feeder:
         self.pictures = [image for image, _, _ in islice(stream(seed, still=30), 30)]
         self.answers: list[tuple[float, float]] = []
         self.diagnostics: dict[str, str] = {}
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
 
     def _answer(self, message: EntityArray) -> None:
         age = 1e-9 * (time.time_ns() - nanoseconds(message.header.stamp))
@@ -94,8 +88,7 @@ class Feeder:
 
     def close(self) -> None:
         """End the node."""
-        self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(3.0)
+        self._spinner.end()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

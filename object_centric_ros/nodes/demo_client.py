@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
@@ -32,6 +32,7 @@ from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.messages import nanoseconds, seconds
 from object_centric_ros.nodes.processes import NodeFailed
+from object_centric_ros.nodes.spinning import Spinner
 from object_centric_ros.srv import ResetWorld
 
 PROGRESS = '/demo/progress'
@@ -105,7 +106,6 @@ class DemoClient:
         self.changed = threading.Condition()
         self.heard = topics()
         self.build: Build | None = None
-        self.failure: BaseException | None = None
         self._context = Context()
         rclpy.init(context=self._context)
         self.node = Node('demo', context=self._context)
@@ -120,18 +120,9 @@ class DemoClient:
         self.goals = SafeActionClient(self.node, BuildGoal, 'build_goal')
         self.arm = SafeActionClient(self.node, PickPlaceAction, 'pick_place')
         self.resets = self.node.create_client(ResetWorld, 'reset')
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, name='demo', daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:  # shown by whoever waits
-            self.failure = error
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
@@ -182,8 +173,8 @@ class DemoClient:
                     self.changed.wait(0.05)
                 if until():
                     return
-            if self.failure is not None:
-                raise NodeFailed(f'the demo\'s own node failed: {self.failure!r}') from self.failure
+            if (failure := self._spinner.failure) is not None:
+                raise NodeFailed(f'the demo\'s own node failed: {failure!r}') from failure
             self._check()
             meanwhile()
             if time.monotonic() > end:
@@ -264,8 +255,7 @@ class DemoClient:
 
     def close(self) -> None:
         """End the node."""
-        self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(3.0)
+        self._spinner.end()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

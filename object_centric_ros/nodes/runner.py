@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 
 import cv2
 import rclpy
-from rclpy.exceptions import InvalidHandle
-from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from object_centric_ros.errors import InputError
+from object_centric_ros.nodes.spinning import Spinner
 
 
 def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequence[str] | None = None) -> int:
@@ -47,31 +46,13 @@ def run_node(make: Callable[[], Node], name: str, threads: int = 1, argv: Sequen
         return 2
     executor: Executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
     executor.add_node(node)
-    failures: list[BaseException] = []
-    spinner = threading.Thread(target=_spin, args=(executor, failures), name='executor', daemon=True)
-    spinner.start()
+    spinner = Spinner(executor)
     ended, tend = getattr(node, 'ended', threading.Event()), getattr(node, 'tend', lambda: None)
-    while not (signals or ended.is_set()) and spinner.is_alive():
+    while not (signals or ended.is_set()) and spinner.alive(0.1):
         tend()
-        spinner.join(0.1)
     if hasattr(node, 'stop'):
         node.stop()
-    executor.shutdown(timeout_sec=2.0)
-    spinner.join(2.0)
+    spinner.end()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if failures else getattr(node, 'status', 0)
-
-
-def _spin(executor: Executor, failures: list[BaseException]) -> None:
-    while True:
-        try:
-            executor.spin()
-        except InvalidHandle:
-            continue  # a subscription was destroyed by another thread just before it would have been waited for
-        except ExternalShutdownException:
-            pass
-        except Exception as error:
-            traceback.print_exc()
-            failures.append(error)
-        return
+    return 1 if spinner.failure else getattr(node, 'status', 0)

@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     transport.prepare()
     import aiohttp  # noqa: F401  an optional package: say so before anything starts
 
-    from object_centric_ros.nodes.view_node import Spinner
-    with Spinner(args.namespace) as node, contextlib.suppress(KeyboardInterrupt):
+    from object_centric_ros.nodes.view_node import spinning_view
+    with spinning_view(args.namespace) as node, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(node, args.host, args.port))
     return 0
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -14,7 +16,7 @@ from action_msgs.srv import CancelGoal
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -27,6 +29,7 @@ from object_centric_ros.msg import EntityArray
 from object_centric_ros.nodes.clients import SafeActionClient
 from object_centric_ros.nodes.images import to_rgb
 from object_centric_ros.nodes.messages import seconds
+from object_centric_ros.nodes.spinning import Spinner
 
 MAX_ROWS = 256
 LEVELS = ('ok', 'warn', 'error', 'stale')
@@ -213,28 +216,16 @@ def number(value: float) -> float | None:
     return round(float(value), 5) if math.isfinite(value) else None
 
 
-class Spinner:
-    """A ViewNode in a thread of its own; a context manager."""
-
-    def __init__(self, namespace: str) -> None:
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        self.node = ViewNode(namespace)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, name='executor', daemon=True)
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
-
-    def __enter__(self) -> ViewNode:
-        self._thread.start()
-        return self.node
-
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(5.0)
-        self.node.destroy_node()
+@contextlib.contextmanager
+def spinning_view(namespace: str) -> Iterator[ViewNode]:
+    """A ViewNode that a thread of its own spins for as long as the context lasts."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node, executor = ViewNode(namespace), SingleThreadedExecutor()
+    executor.add_node(node)
+    spinner = Spinner(executor)
+    try:
+        yield node
+    finally:
+        spinner.end()
+        node.destroy_node()
         rclpy.try_shutdown()

@@ -29,6 +29,7 @@ from object_centric_ros.action import BuildGoal
 from object_centric_ros.nodes.cameras import info_from_camera
 from object_centric_ros.nodes.images import from_array
 from object_centric_ros.nodes.messages import nanoseconds
+from object_centric_ros.nodes.spinning import Spinner
 
 SCRIPTED = Path(__file__).with_name('scripted.py')
 STATUS = {2: 'executing', 4: 'succeeded', 5: 'canceled', 6: 'aborted'}
@@ -94,15 +95,14 @@ class Probe:
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = Node('probe', context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self.node)
         self._changed = threading.Condition()
         self.heard: defaultdict[str, list[Any]] = defaultdict(list)
         self.statuses: dict[str, DiagnosticStatus] = {}
         self.status_stamps: dict[str, int] = {}
         self.listen(DiagnosticArray, '/diagnostics')
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
+        self._spinner = Spinner(executor)
 
     def listen(self, kind: type, topic: str, reliable: bool = True) -> None:
         """Collect the messages of a topic in `heard`."""
@@ -185,8 +185,7 @@ class Probe:
 
     def close(self) -> None:
         """End the node."""
-        self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(5.0)
+        self._spinner.end(5.0)
         self.node.destroy_node()
         self._context.try_shutdown()
 
